@@ -1,0 +1,62 @@
+"""Types of the command line's arguments: what each is called and what `--help` says of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+MAKE, PART, ENCODE, RUN = "What to make", "Which part", "How to read and write", "How to run"
+
+
+def _option(panel: str | None, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, **more)
+
+
+def _flag(panel: str | None, text: str, name: str) -> Any:
+    return _option(panel, text, name, show_default=False)
+
+
+Source = Annotated[
+    str, typer.Argument(metavar="INPUT", help="A video, images (in/%05d.png), or - for stdin.", show_default=False)
+]
+Output = Annotated[
+    str,
+    _option(None, "mkv, mp4, mov, webm, y4m, images (out/%05d.png), or - for y4m on stdout.", "--output", "-o"),
+]
+
+Model = Annotated[str | None, _option(MAKE, "Shipped name or .safetensors file (default: nano).")]
+Scale = Annotated[int, _option(MAKE, "Output size over input size, 1 to 4.")]
+Width = Annotated[int | None, _option(MAKE, "Output width; alone it keeps the aspect; wins over --scale.")]
+Height = Annotated[int | None, _option(MAKE, "Output height, likewise.")]
+Strength = Annotated[float, _option(MAKE, "0: plain resampling; 1: all that the model adds.")]
+Detail = Annotated[float | None, _option(MAKE, "0: faithful; 1: detailed (default: the model's).")]
+Seed = Annotated[int, _option(MAKE, "Of the model's noise.")]
+NoSceneCut = Annotated[bool, _flag(MAKE, "Do not keep shots apart.", "--no-scene-cut")]
+
+Start = Annotated[str | None, _option(PART, "First frame, counted from 0, or a time hh:mm:ss.")]
+Frames = Annotated[str | None, _option(PART, "Number of frames, or a duration hh:mm:ss.")]
+
+Codec = Annotated[
+    str | None, _option(ENCODE, "Encoder (default: libx264, above 10 bits libx265; in webm libvpx-vp9 or libsvtav1).")
+]
+Crf = Annotated[float | None, _option(ENCODE, "Quality, smaller is better (default: 16 for libx264, 18 for libx265).")]
+PixFmt = Annotated[str | None, _option(ENCODE, "Pixel format (default: depth and subsampling of the input).")]
+EncoderOptions = Annotated[
+    list[str] | None, _option(ENCODE, "More for the encoder: preset=slow,tune=film.", metavar="K=V,...")
+]
+Matrix = Annotated[str | None, _option(ENCODE, "Matrix of the input: 709, 170m, 2020ncl, ... (default: its tag).")]
+AssumeProgressive = Annotated[bool, _flag(ENCODE, "Take interlaced frames as whole pictures.", "--assume-progressive")]
+Overwrite = Annotated[bool, _flag(ENCODE, "Replace an existing output.", "--overwrite")]
+
+Device = Annotated[str, _option(RUN, "auto, cpu, cuda or cuda:N.")]
+Precision = Annotated[str, _option(RUN, "auto, float32, bfloat16 or float16.")]
+Tile = Annotated[int, _option(RUN, "Side of a tile in input pixels; 0: chosen from model and size.")]
+TileOverlap = Annotated[int, _option(RUN, "Halo of a tile in input pixels; 0: as far as the model sees.")]
+Threads = Annotated[int | None, _option(RUN, "CPU threads of the model (default: torch's choice).")]
+
+File = Annotated[str | None, typer.Argument(metavar="[FILE]", help="A video, a model file, or a model's name.")]
+SelfTest = Annotated[bool, _flag(None, "Check that the model gives its golden frame on this machine.", "--self-test")]
+AsJson = Annotated[bool, _flag(None, "For programs.", "--json")]
+BenchSize = Annotated[str, _option(None, "Input size.", metavar="WxH")]
+BenchFrames = Annotated[int, _option(None, "Frames to time.", min=1, max=100_000)]

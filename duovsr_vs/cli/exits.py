@@ -1,0 +1,48 @@
+"""Exit codes, and the one place where errors become sentences."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+from ..errors import DuoVsrError, OptionError
+
+FAILED, USAGE, DAMAGED, INTERRUPTED = 1, 2, 3, 130
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Run a handler: what a user can cause becomes one sentence on stderr and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
+    except OptionError as error:
+        say(f"duovsr: {error}")
+        raise typer.Exit(USAGE) from None
+    except DuoVsrError as error:
+        say(f"duovsr: {error}")
+        raise typer.Exit(FAILED) from None
+    except MemoryError:
+        say("duovsr: there is not enough memory; use --tile, a smaller output, or close other programs")
+        raise typer.Exit(FAILED) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit has somewhere to go
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        say("\nduovsr: interrupted; nothing was kept")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

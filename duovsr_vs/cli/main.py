@@ -1,0 +1,138 @@
+"""`duovsr`: the commands. Nothing heavy is imported here; each handler imports what it needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import arguments as a
+from .exits import guarded
+
+app = typer.Typer(
+    name="duovsr",
+    help="Upscale video with a one-step diffusion model; frames, times, sound and tags come along.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 done but the input was damaged, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "SVT_LOG": "1"}
+"""Set before torch and libav are loaded. PASSIVE: OpenMP's threads sleep while they wait; spinning, they take the cores
+from decoder and encoder (measured: a run is eight times slower on two busy cores). SVT_LOG: no chatter on stderr."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"duovsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.", show_default=False)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(no_args_is_help=True)
+def upscale(
+    source: a.Source,
+    output: a.Output,
+    model: a.Model = None,
+    scale: a.Scale = 4,
+    width: a.Width = None,
+    height: a.Height = None,
+    strength: a.Strength = 1.0,
+    detail: a.Detail = None,
+    seed: a.Seed = 0,
+    no_scene_cut: a.NoSceneCut = False,
+    start: a.Start = None,
+    frames: a.Frames = None,
+    codec: a.Codec = None,
+    crf: a.Crf = None,
+    pix_fmt: a.PixFmt = None,
+    encoder_options: a.EncoderOptions = None,
+    matrix: a.Matrix = None,
+    assume_progressive: a.AssumeProgressive = False,
+    overwrite: a.Overwrite = False,
+    device: a.Device = "auto",
+    precision: a.Precision = "auto",
+    tile: a.Tile = 0,
+    tile_overlap: a.TileOverlap = 0,
+    threads: a.Threads = None,
+) -> None:
+    """Upscale a video; sound, subtitles, times and tags come along."""
+    with guarded():
+        from ..engine.options import Options
+        from .job import Request
+        from .upscale import run
+
+        options = Options(
+            model=model, scale=scale, width=width, height=height, strength=strength, detail=detail, seed=seed,
+            device=device, precision=precision, tile=tile, tile_overlap=tile_overlap, scene_cut=not no_scene_cut,
+            threads=threads,
+        )  # fmt: skip
+        request = Request(
+            source=source, output=output, options=options, start=start, frames=frames, codec=codec, crf=crf,
+            pix_fmt=pix_fmt, encoder_options=encoder_options or [], matrix=matrix,
+            assume_progressive=assume_progressive, overwrite=overwrite,
+        )  # fmt: skip
+        code = run(request)
+    raise typer.Exit(code)
+
+
+@app.command()
+def info(file: a.File = None, self_test: a.SelfTest = False) -> None:
+    """Facts about a video or a model; without FILE, about this installation."""
+    with guarded():
+        from .info import run
+
+        code = run(file, self_test)
+    raise typer.Exit(code)
+
+
+@app.command()
+def models(as_json: a.AsJson = False) -> None:
+    """List the shipped models."""
+    with guarded():
+        from .models import run
+
+        run(as_json)
+
+
+@app.command()
+def bench(
+    model: a.Model = None,
+    size: a.BenchSize = "480x270",
+    frames: a.BenchFrames = 48,
+    device: a.Device = "auto",
+    precision: a.Precision = "auto",
+    tile: a.Tile = 0,
+    threads: a.Threads = None,
+    as_json: a.AsJson = False,
+) -> None:
+    """Time the engine alone, from float RGB to float RGB."""
+    with guarded():
+        from ..engine.options import Options
+        from .bench import run
+
+        run(Options(model=model, device=device, precision=precision, tile=tile, threads=threads), size, frames, as_json)
+
+
+def main() -> None:
+    """Entry point of the `duovsr` command."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        app(prog_name="duovsr")
+    except KeyboardInterrupt:
+        sys.exit(130)

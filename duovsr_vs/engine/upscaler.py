@@ -1,0 +1,184 @@
+"""Frames in, frames out: one model, one frame size, resolved options. Every host is a thin layer over this class."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import FormatError
+from ..model.checkpoint import load
+from ..model.config import SCALE
+from ..model.registry import resolve
+from ..model.resample import pad_edges
+from .machine import machine_class, resolve_device, resolve_precision
+from .options import Options
+from .plan import Plan, estimate_memory
+from .renderer import Renderer, Residual
+from .resize import resize
+from .scenes import find_cuts
+from .tiles import resolve_tile
+from .windows import Grid, shot_of
+
+
+class Upscaler:
+    """Upscales frames of one size. A frame's pixels depend on clip, frame number, plan and machine class only.
+
+    width, height: size of the input frames. Raises a DuoVsrError where options, model and size do not fit.
+    Frames are (3 h w) float32 RGB, nominally in [0, 1]; results are (3 H W) float32, not clamped. One thread at a
+    time may use an object.
+    """
+
+    def __init__(self, options: Options, width: int, height: int):
+        out_width, out_height = options.output_size(width, height)
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
+        self.options = options
+        self._device = resolve_device(options.device)
+        dtype = resolve_precision(options.precision, self._device)
+        model = load(resolve(options.model), options.detail)
+        config = model.config
+        tile, overlap = resolve_tile(config, width, height, options.tile, options.tile_overlap)
+        even = (height + height % 2, width + width % 2)
+        self._grid = Grid(config.window, config.overlap)
+        self.chunk = -(-config.chunk // self._grid.stride) * self._grid.stride
+        self.before, self.after = self._grid.before, self._grid.after
+        self._generator = model.generator.to(self._device)
+        with torch.inference_mode():
+            self._renderer = Renderer(self._generator, self._device, dtype, *even, tile, overlap, options.seed)
+        self._windows: OrderedDict[tuple[int, int, int], tuple[Residual, Tensor]] = OrderedDict()
+        resized = 0 if (out_width, out_height) == (SCALE * width, SCALE * height) else out_width * out_height * 3
+        self.plan = Plan(
+            model_name=config.name, model_hash=model.hash, width=width, height=height, out_width=out_width,
+            out_height=out_height, device=str(self._device), machine=machine_class(str(self._device)),
+            precision=str(dtype).removeprefix("torch."), strength=options.strength, detail=model.detail,
+            seed=options.seed, scene_cut=options.scene_cut, tile=tile, tile_overlap=overlap if tile else 0,
+            exact_tiles=overlap >= config.receptive_field, window=config.window, overlap=config.overlap,
+            chunk=self.chunk, before=self.before, after=self.after, threads=torch.get_num_threads(),
+            memory_bytes=estimate_memory(config, width, height, tile, overlap, dtype.itemsize, resized),
+        )  # fmt: skip
+
+    @property
+    def redone(self) -> int:
+        """Frames that were computed again in float32 because the faster result was not finite."""
+        return self._renderer.redone
+
+    def inputs(self, start: int, stop: int, total: int) -> tuple[int, int]:
+        """[first, last) input frames needed for the output frames [start, stop) of a clip of `total` frames."""
+        return self._grid.inputs(start, stop, total)
+
+    def chunk_frames(
+        self, frames: Sequence[Tensor], first: int, start: int, stop: int, total: int, cuts: Sequence[bool] | None = None
+    ) -> Iterator[Tensor]:
+        """Yield the output frames [start, stop) of a clip of `total` frames.
+
+        frames: the input frames [first, first + len(frames)), which must cover `inputs(start, stop, total)`.
+        cuts: cuts[i] says that frame first + i starts a new shot; None: the engine's own test, if options ask for it.
+        """
+        needed = self.inputs(start, stop, total)
+        if first > needed[0] or first + len(frames) < needed[1]:
+            raise FormatError(f"frames {needed[0]} to {needed[1]} are needed, {first} to {first + len(frames)} were given")
+        known = [self._checked(frame) for frame in frames[needed[0] - first : needed[1] - first]]
+        given = None if cuts is None else list(cuts[needed[0] - first : needed[1] - first])
+        shots = self._cuts(known, given)
+        self._windows.clear()
+        for n in range(start, stop):
+            yield self._frame(n, known, needed[0], shots)
+
+    def stream(self, frames: Iterable[Tensor], cuts: Iterable[bool] | None = None) -> Iterator[Tensor]:
+        """Yield one output frame per input frame, in order; holds a bounded number of input frames.
+
+        cuts: beside each frame, whether it starts a new shot. The same pixels as `chunk_frames` of the whole clip.
+        """
+        source = iter(frames)
+        marks = None if cuts is None else iter(cuts)
+        held: list[Tensor] = []
+        flags: list[bool] = []
+        first = n = 0
+        ended = False
+        self._windows.clear()
+        while True:
+            needed = (n // self._grid.stride + 1) * self._grid.stride + self.after
+            while not ended and first + len(held) < needed:
+                frame = next(source, None)
+                if frame is None:
+                    ended = True
+                    break
+                held.append(self._checked(frame))
+                flags.append(self._starts_shot(held, marks))
+            if n >= first + len(held):
+                return
+            yield self._frame(n, held, first, flags)
+            n += 1
+            keep = max((n // self._grid.stride) * self._grid.stride - self.before, 0)
+            del held[: keep - first], flags[: keep - first]
+            first = max(first, keep)
+
+    # -- one frame ----------------------------------------------------------------------------------------------
+
+    def _frame(self, n: int, frames: Sequence[Tensor], first: int, cuts: list[bool]) -> Tensor:
+        shot = shot_of(n, first, cuts)
+        with torch.inference_mode():
+            out = self._composed(n, frames, first, shot)
+            h, w = self.plan.height * SCALE, self.plan.width * SCALE
+            if out.shape[-2:] != (h, w):
+                out = out[:, :h, :w]
+            if (self.plan.out_height, self.plan.out_width) != (h, w):
+                out = resize(out, self.plan.out_height, self.plan.out_width)
+            return out.cpu()
+
+    def _composed(self, n: int, frames: Sequence[Tensor], first: int, shot: tuple[int, int]) -> Tensor:
+        """Output frame at four times the (even) input size."""
+        parts = []
+        for window, position, weight in self._grid.blend(n, shot[1]):
+            residual, base = self._window(window, shot, frames, first)
+            parts.append((residual.cells[position], residual.seen[position], base[position], weight))
+        cells, seen, base, weight = parts[0]
+        if len(parts) == 2:
+            cells = cells.float() * weight + parts[1][0].float() * parts[1][3]
+            seen = seen * weight + parts[1][1] * parts[1][3]
+        return self._generator.compose(base, cells, seen, self.options.strength)
+
+    def _window(
+        self, window: int, shot: tuple[int, int], frames: Sequence[Tensor], first: int
+    ) -> tuple[Residual, Tensor]:
+        """Residual and base of a window of a shot; the last two windows are kept, for the cross-fade."""
+        indices = self._grid.window_frames(window, shot)
+        key = (window, indices[0], indices[-1])
+        if key not in self._windows:
+            inputs = torch.stack([frames[i - first] for i in indices]).to(self._device)[None]
+            condition = self._generator.condition(self._even(inputs))
+            while len(self._windows) > 1:
+                self._windows.popitem(last=False)
+            self._windows[key] = self._renderer.render(condition), condition.base[0]
+        return self._windows[key]
+
+    @staticmethod
+    def _even(frames: Tensor) -> Tensor:
+        """Odd sides get one more row or column, a copy of the last."""
+        h, w = frames.shape[-2:]
+        return pad_edges(frames, 0, w % 2, 0, h % 2) if h % 2 or w % 2 else frames
+
+    # -- input --------------------------------------------------------------------------------------------------
+
+    def _checked(self, frame: Tensor) -> Tensor:
+        wanted = (3, self.plan.height, self.plan.width)
+        if tuple(frame.shape) != wanted or frame.dtype != torch.float32:
+            raise FormatError(
+                f"a frame is {tuple(frame.shape)} {str(frame.dtype).removeprefix('torch.')}; {wanted} float32 RGB is needed, "
+                "the same for the whole clip"
+            )
+        return frame
+
+    def _cuts(self, frames: list[Tensor], given: list[bool] | None) -> list[bool]:
+        if not self.options.scene_cut:
+            return [False] * len(frames)
+        return find_cuts(frames) if given is None else given
+
+    def _starts_shot(self, held: list[Tensor], marks: Iterator[bool] | None) -> bool:
+        mark = next(marks, False) if marks is not None else None
+        if not self.options.scene_cut or len(held) < 2:
+            return False
+        return find_cuts(held[-2:])[1] if mark is None else mark

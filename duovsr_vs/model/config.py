@@ -1,0 +1,141 @@
+"""Sizes and constants of a model: everything that its file must say so that it can be built again. Needs no torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from ..errors import ModelError
+
+SCALE = 4
+"""HR pixels per LR pixel along each axis, the same for every model."""
+CELL = 2
+"""LR pixels per latent position along each axis."""
+LUMA_COEFFICIENTS = 16
+"""DCT coefficients kept of the 4x4 block that belongs to one LR pixel: all of luma …"""
+CHROMA_COEFFICIENTS = 4
+"""… and the four lowest of each colour difference."""
+LATENT_PER_PIXEL = LUMA_COEFFICIENTS + 2 * CHROMA_COEFFICIENTS
+LATENT_CHANNELS = LATENT_PER_PIXEL * CELL * CELL
+NULL_CLASS = 0
+"""Quality class that says nothing; guidance pushes away from it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """One model of the `nano`/`small` family; the two differ by these numbers only."""
+
+    name: str
+    """Preset that the sizes come from."""
+    channels: int
+    """Width of the network at half the LR resolution."""
+    blocks: int
+    """Residual blocks of two 3x3 convolutions."""
+    attention_every: int = 0
+    """A space-time attention layer follows every n-th block; 0: none."""
+    heads: int = 4
+    """Attention heads."""
+    attention_window: int = 8
+    """Side of the attention's square windows, in latent positions."""
+    window: int = 1
+    """Frames that are generated together (F). 1: each frame on its own from its two neighbours."""
+    overlap: int = 0
+    """Frames by which consecutive windows overlap (O); they are cross-faded. Stride S = F − O."""
+    quality_classes: int = 3
+    """Learned classes of the target's quality; 0 is the null class, the last is the best and is used at run time."""
+    latent_std: tuple[float, ...] = (1.0,) * LATENT_PER_PIXEL
+    """Standard deviation of each of the 24 coefficients after division by the local gain, measured on training data."""
+    back_projections: int = 2
+    """Back-projections of the base resampler."""
+    default_detail: float = 1.0
+    """Default of the detail dial, 0 (faithful weights) to 1 (detailed weights)."""
+    chunk: int = 8
+    """Frames that a host asks for at once; a grid, so that results do not depend on the order of requests."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "channels": self.channels >= 8,
+            "blocks": self.blocks >= 1,
+            "attention_every": self.attention_every >= 0,
+            "heads": self.heads >= 1 and self.channels % self.heads == 0,
+            "attention_window": self.attention_window >= 2 and self.attention_window % 2 == 0,
+            "window": self.window >= 1,
+            "overlap": 0 <= self.overlap and 2 * self.overlap <= max(self.window - 1, 0),
+            "quality_classes": self.quality_classes >= 2,
+            "latent_std": len(self.latent_std) == LATENT_PER_PIXEL and min(self.latent_std) > 0,
+            "back_projections": 0 <= self.back_projections <= 8,
+            "default_detail": 0.0 <= self.default_detail <= 1.0,
+            "chunk": self.chunk >= 1,
+        }
+        for field, good in checks.items():
+            if not good:
+                raise ModelError(f"the model's configuration has {field}={getattr(self, field)!r}, which is out of range")
+
+    @property
+    def stride(self) -> int:
+        """Frames from one window to the next (S = F − O)."""
+        return self.window - self.overlap
+
+    @property
+    def best_class(self) -> int:
+        """Quality class asked for at run time."""
+        return self.quality_classes - 1
+
+    @property
+    def receptive_field(self) -> int:
+        """Halo in LR pixels beyond which nothing reaches an output pixel; a multiple of `tile_step`.
+
+        Convolutions reach one latent position each (input, two per block, output, consistency), an attention layer
+        reaches to the far side of its window; the base resampler, gain and local mean reach less than 16 LR pixels.
+        """
+        reach = 2 * self.blocks + 3
+        if self.attention_every:
+            reach += (self.blocks // self.attention_every) * self.attention_window
+        halo = reach * CELL + 2 * 4
+        return max(-(-halo // self.tile_step) * self.tile_step, 16)
+
+    @property
+    def tile_step(self) -> int:
+        """Tiles start at multiples of this many LR pixels, so that latent positions and attention windows line up."""
+        return CELL * self.attention_window if self.attention_every else CELL
+
+    def to_json(self) -> str:
+        """The configuration as one JSON string with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Inverse of `to_json`; ModelError names what is unknown or missing."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise ModelError(f"the model's configuration is not JSON ({error}); export the model again") from error
+        if not isinstance(values, dict):
+            raise ModelError("the model's configuration is not a JSON object; export the model again")
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ModelError(f"the model's configuration has unknown fields {unknown}; a newer duovsr may know them")
+        if "latent_std" in values:
+            values["latent_std"] = tuple(values["latent_std"])
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ModelError(f"the model's configuration is incomplete or of wrong types: {error}") from error
+
+    def with_values(self, **changes: Any) -> ModelConfig:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+PRESETS = {
+    "nano": ModelConfig(name="nano", channels=64, blocks=5),
+    "small": ModelConfig(
+        name="small", channels=160, blocks=12, attention_every=3, heads=5, window=8, overlap=2, chunk=6
+    ),
+    "tiny": ModelConfig(name="tiny", channels=16, blocks=1, heads=2),
+    "toy": ModelConfig(
+        name="toy", channels=16, blocks=2, attention_every=1, heads=2, attention_window=4, window=21, overlap=5, chunk=16
+    ),
+}
+"""`nano` and `small` are for users; `tiny` and `toy` (windows of F = 21 with attention) are for tests."""

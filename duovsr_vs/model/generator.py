@@ -1,0 +1,127 @@
+"""A whole model: condition, denoiser with the consistency step, and one-step generation of HR frames."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from . import flow
+from .codec import (
+    assemble,
+    cell_decoding,
+    cell_enlarge,
+    cell_shrink,
+    decode_residual,
+    encode_residual,
+    fixed_convolution,
+    from_latent_grid,
+)
+from .config import CELL, ModelConfig
+from .features import Condition, condition
+from .network import FlowNetwork
+from .resample import enlarge
+
+
+class Generator(nn.Module):
+    """Flow network + codec + consistency. Latents z are coefficients / (gain · deviation), (b t 96 h/2 w/2)."""
+
+    deviation: Tensor
+
+    def __init__(self, config: ModelConfig, ops: ModuleType | Any = nn):
+        super().__init__()
+        self.config = config
+        self.network = FlowNetwork(config, ops)
+        deviation = torch.tensor(config.latent_std).repeat(CELL * CELL)
+        self.register_buffer("deviation", deviation[:, None, None], persistent=False)
+
+    # -- latents ------------------------------------------------------------------------------------------------
+
+    def scale(self, condition: Condition) -> Tensor:
+        """gain · deviation, (b t 96 h w): what a latent of size 1 stands for."""
+        return condition.gain * self.deviation
+
+    def condition(self, lr: Tensor) -> Condition:
+        """Condition of t frames from (b t+2 3 h w) LR frames, RGB in [0, 1], h and w even."""
+        return condition(lr, self.config.back_projections)
+
+    def encode(self, hr: Tensor, condition: Condition) -> Tensor:
+        """Latent of HR frames (b t 3 4h 4w), RGB in [0, 1], given the condition of their LR frames."""
+        residual = rearrange(hr - enlarge(condition.base), "b t c h w -> (b t) c h w")
+        return encode_residual(residual).unflatten(0, hr.shape[:2]) / self.scale(condition)
+
+    def decode(self, z: Tensor, condition: Condition) -> Tensor:
+        """HR residual (b t 3 4h 4w) of a latent."""
+        return decode_residual((z * self.scale(condition)).flatten(0, 1)).unflatten(0, z.shape[:2])
+
+    # -- denoising ----------------------------------------------------------------------------------------------
+
+    def consist(self, x0: Tensor, kappa: Tensor, condition: Condition) -> Tensor:
+        """One back-projection of R + residual onto the LR, with weight κ: y ← y − κ·U·(D·y − m).
+
+        y: coefficients of x̂0; m = LR − D·R, what the base misses of the LR. Shapes (b t …), κ (b t 1 h w).
+        """
+        scale = self.scale(condition).flatten(0, 1)
+        shrunk = fixed_convolution(x0.flatten(0, 1) * scale, cell_shrink()) - condition.missing.flatten(0, 1)
+        seen = fixed_convolution(shrunk * kappa.flatten(0, 1), cell_enlarge())
+        return x0 - (seen / scale).unflatten(0, x0.shape[:2])
+
+    def denoise(
+        self, z_t: Tensor, t: Tensor, condition: Condition, quality: Tensor, taps: list[Tensor] | None = None
+    ) -> Tensor:
+        """x̂0 of noised latents: flow preconditioning, then the consistency step.
+
+        z_t: (b t 96 h w) float32; t: (b,) in [0, 1]; quality: (b,) class numbers.  Returns x̂0 like z_t, float32.
+        """
+        frames = z_t.shape[1]
+        scaled = (z_t * flow.expand(flow.input_scale(t), z_t)).flatten(0, 1)
+        bias = self.network.embedding(t, quality)
+        features = condition.features.flatten(0, 1)
+        predicted, kappa = self.network(features, self.network.lift(scaled), bias, frames, taps)
+        x0 = flow.precondition(z_t, predicted.float().unflatten(0, z_t.shape[:2]), t)
+        return self.consist(x0, kappa.unflatten(0, z_t.shape[:2]), condition)
+
+    def velocity(self, z_t: Tensor, t: Tensor, condition: Condition, quality: Tensor) -> Tensor:
+        """v = (z_t − x̂0)/t."""
+        return flow.velocity_from_x0(z_t, self.denoise(z_t, t, condition, quality), t)
+
+    def generate(self, noise: Tensor, condition: Condition, quality: Tensor) -> Tensor:
+        """The one-step student: x̂0 at t = 1, where z_1 = ε."""
+        return self.denoise(noise, torch.ones(noise.shape[0], device=noise.device), condition, quality)
+
+    # -- run time -----------------------------------------------------------------------------------------------
+
+    def one_step_bias(self) -> Tensor:
+        """Embedding of t = 1 and the best quality class, (blocks 1 c): a constant of the run."""
+        device = self.deviation.device
+        best = torch.tensor([self.config.best_class], device=device)
+        return self.network.embedding(torch.ones(1, device=device), best)
+
+    def one_step(
+        self, condition: Condition, lifted: Tensor, bias: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Residual of frames, with the network in `dtype`; the same as `generate` but never leaves the latent grid.
+
+        condition: of one clip (1 t …); lifted: (1 c h/2 w/2) of the noise.  Returns the decoded residual as cells
+        (t h/2 w/2 192) in `dtype`, and κ·(D·residual − m) (t 3 h w) float32.
+        """
+        frames = condition.features.shape[1]
+        features = condition.features[0].to(dtype, memory_format=torch.channels_last)
+        predicted, kappa = self.network(features, lifted, bias, frames)
+        coefficients = predicted * self.scale(condition)[0].to(dtype, memory_format=torch.channels_last)
+        shrunk = (fixed_convolution(coefficients, cell_shrink()).float() - condition.missing[0]) * kappa
+        cells = fixed_convolution(coefficients, cell_decoding())
+        return rearrange(cells, "t k h w -> t h w k"), from_latent_grid(shrunk)
+
+    def compose(self, base: Tensor, cells: Tensor, seen: Tensor, strength: float) -> Tensor:
+        """Output = R + strength·(residual − κ·U·(D·residual − m)), one frame.
+
+        base: B of the LR frame, (3 h w) float32; cells and seen as `one_step` gives them for this frame.
+        Returns (3 4h 4w) float32, not clamped. With strength 0 it is exactly R.
+        """
+        if strength == 0:
+            return enlarge(base)
+        return assemble(enlarge(base - seen * strength), cells if strength == 1 else cells * strength)

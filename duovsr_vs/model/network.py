@@ -1,0 +1,116 @@
+"""The flow network: residual convolutions on the latent grid, with windowed space-time attention in larger models."""
+
+from __future__ import annotations
+
+import math
+from types import ModuleType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .attention import WindowAttention
+from .config import LATENT_CHANNELS, ModelConfig
+from .features import FEATURE_CHANNELS
+
+TIME_FREQUENCIES = 16
+
+
+class Embedding(nn.Module):
+    """(time, quality class) -> one bias vector per block."""
+
+    def __init__(self, config: ModelConfig, ops: ModuleType | Any = nn):
+        super().__init__()
+        width = 2 * TIME_FREQUENCIES
+        self.quality = nn.Parameter(torch.randn(config.quality_classes, width) * 0.1)
+        self.inner = ops.Linear(2 * TIME_FREQUENCIES, width)
+        self.outer = ops.Linear(width, config.blocks * config.channels)
+        self.blocks = config.blocks
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, t: Tensor, quality: Tensor) -> Tensor:
+        """t: (b,) in [0, 1]; quality: (b,) class numbers. Returns (blocks b c) float32."""
+        octaves = torch.arange(TIME_FREQUENCIES, device=t.device, dtype=torch.float32)
+        angle = t.float()[:, None] * torch.exp(octaves * (math.log(50.0) / (TIME_FREQUENCIES - 1)))
+        waves = torch.cat((torch.cos(angle), torch.sin(angle)), dim=1)
+        hidden = F.relu(self.inner(waves) + self.quality[quality])
+        return rearrange(self.outer(hidden), "b (n c) -> n b c", n=self.blocks)
+
+
+class Block(nn.Module):
+    """h + conv(ReLU(conv(ReLU(h)) + bias of time and quality)): mixes 5x5 latent positions of one frame."""
+
+    def __init__(self, channels: int, ops: ModuleType | Any = nn):
+        super().__init__()
+        self.first = ops.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.second = ops.Conv2d(channels, channels, 3, padding=1)
+        nn.init.normal_(self.second.weight, std=0.1 / math.sqrt(9 * channels))
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, h: Tensor, bias: Tensor) -> Tensor:
+        """h: (n c h w), bias: (n c 1 1) or (1 c 1 1)."""
+        return h + self.second(F.relu(self.first(F.relu(h)) + bias))
+
+
+class FlowNetwork(nn.Module):
+    """Predicts F of the preconditioned flow and the weight κ of the consistency step, from z_t and the condition.
+
+    `ops` is the namespace that layers come from (torch.nn, or a host's own with managed weights).
+    """
+
+    def __init__(self, config: ModelConfig, ops: ModuleType | Any = nn):
+        super().__init__()
+        self.config = config
+        c = config.channels
+        self.embedding = Embedding(config, ops)
+        self.features = ops.Conv2d(FEATURE_CHANNELS, c, 3, padding=1)
+        self.latent = ops.Conv2d(LATENT_CHANNELS, c, 1, bias=False)
+        self.blocks = nn.ModuleList(Block(c, ops) for _ in range(config.blocks))
+        every, count = config.attention_every, 0
+        layers: dict[str, nn.Module] = {}
+        for n in range(config.blocks):
+            if every and (n + 1) % every == 0:
+                layers[str(n)] = WindowAttention(c, config.heads, config.attention_window, count % 2 == 1, ops)
+                count += 1
+        self.attention = nn.ModuleDict(layers)
+        self.out = ops.Conv2d(c, LATENT_CHANNELS, 3, padding=1, bias=False)
+        self.kappa = ops.Conv2d(c, 1, 1)
+        nn.init.normal_(self.out.weight, std=0.3 / math.sqrt(9 * c))
+        nn.init.zeros_(self.kappa.weight)
+        nn.init.constant_(self.kappa.bias, 0.25)
+
+    def lift(self, scaled: Tensor) -> Tensor:
+        """First layer of the latent: c_in·z_t (n 96 h w) -> (n c h w). At one step from noise it is a constant map."""
+        lifted: Tensor = self.latent(scaled)
+        return lifted
+
+    def forward(
+        self, features: Tensor, lifted: Tensor, bias: Tensor, frames: int, taps: list[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """features: (b·t 37 h w); lifted: of `lift`; bias: of `Embedding`, (blocks b c) with b = 1 or the batch.
+
+        `taps` collects the activations after each block, for a discriminator. Returns F (b·t 96 h w) and κ in
+        (0, 1), (b·t 1 h w).
+        """
+        h = self.features(features) + lifted
+        bias = bias.to(h.dtype)
+        if bias.shape[1] > 1:
+            bias = bias.repeat_interleave(frames, dim=1)
+        for n, block in enumerate(self.blocks):
+            h = block(h, bias[n][..., None, None])
+            if str(n) in self.attention:
+                layer = self.attention[str(n)]
+                h = rearrange(layer(rearrange(h, "(b t) c h w -> b t c h w", t=frames)), "b t c h w -> (b t) c h w")
+            if taps is not None:
+                taps.append(h)
+        h = F.relu(h)
+        return self.out(h), soft_switch(self.kappa(h).float())
+
+
+def soft_switch(x: Tensor) -> Tensor:
+    """(0, 1) from the real line, ½ + ½·u/(1 + |u|) with u = 8x: a sigmoid of exactly rounded operations."""
+    u = x * 8
+    return 0.5 + 0.5 * u / (1 + u.abs())

@@ -1,0 +1,170 @@
+"""The other streams: which of them the output container can hold, and their packets, copied as they are."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from .probe import exact
+
+_STALE_TAGS = ("duration", "bps", "number_of_frames", "number_of_bytes", "encoder", "_statistics", "vendor_id")
+"""Tags that describe the old file's bytes and would be wrong in the new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A cut in seconds of the input's clock: packets in [begin, end) belong to it, and `begin` becomes 0.
+
+    None leaves that side open (and, for begin, the clock as it is).
+    """
+
+    begin: Fraction | None = None
+    end: Fraction | None = None
+
+
+def kept_tags(metadata: dict[str, str]) -> dict[str, str]:
+    """Metadata without what only described the old file."""
+    container = ("major_brand", "minor_version", "compatible_brands")
+    return {k: v for k, v in metadata.items() if not k.lower().startswith(_STALE_TAGS) and k not in container}
+
+
+class StreamCopier:
+    """Decides what can be copied into a muxer, adds those streams to an output and writes their packets."""
+
+    def __init__(self, source: Any, video_index: int, muxer: str, span: Span):
+        """source: the open input.  muxer: libav's name of the output format."""
+        self.span = span
+        self.written: Counter[int] = Counter()
+        self.kept: list[Any] = []
+        self.lost: list[Any] = []
+        self._outputs: dict[int, Any] = {}
+        self._last: dict[int, int] = {}
+        for stream in source.streams:
+            if stream.index != video_index and not _is_rewritten(muxer, stream):
+                (self.kept if _holds(muxer, stream) else self.lost).append(stream)
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """What is copied and what the container cannot hold: `audio (aac, eng)`."""
+        return [_name(stream) for stream in self.kept], [_name(stream) for stream in self.lost]
+
+    def add_to(self, output: Any) -> None:
+        """Create the kept streams in an output container."""
+        for stream in self.kept:
+            made = _add(output, stream)
+            made.metadata.update(kept_tags(stream.metadata))
+            made.disposition = stream.disposition
+            self._outputs[stream.index] = made
+
+    def write(self, output: Any, packets: Iterable[Any]) -> None:
+        """Mux those of the packets that belong to a kept stream and to the span."""
+        for packet in packets:
+            made = self._outputs.get(packet.stream.index)
+            if made is None or packet.size == 0 or not self._cut(packet):
+                continue
+            index = packet.stream.index
+            packet.stream = made
+            output.mux_one(packet)
+            self.written[index] += 1
+
+    def expected(self) -> list[int]:
+        """Packets written, stream by stream, in the order in which they were added."""
+        return [self.written[stream.index] for stream in self.kept if stream.type != "attachment"]
+
+    def _cut(self, packet: Any) -> bool:
+        """Whether the packet is inside the span; shifts its timestamps so that the span begins at 0."""
+        base = exact(packet.stream.time_base)
+        if packet.stream.disposition & Disposition.attached_pic:
+            packet.pts = packet.dts = 0
+            return True
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None or base is None:
+            return False
+        if packet.dts is None:
+            packet.dts = stamp
+        begin, end = self.span.begin, self.span.end
+        if end is not None and stamp * base >= end:
+            return False
+        if begin is not None:
+            if stamp * base < begin and not self._lasts_until(packet, stamp, base, begin):
+                return False
+            shift = round(begin / base)
+            packet.pts = (stamp if packet.pts is None else packet.pts) - shift
+            packet.dts -= shift
+        return self._increases(packet)
+
+    @staticmethod
+    def _lasts_until(packet: Any, stamp: int, base: Fraction, begin: Fraction) -> bool:
+        """A subtitle that is on screen when the span begins stays, for the rest of its time."""
+        if packet.stream.type != "subtitle" or not packet.duration or (stamp + packet.duration) * base <= begin:
+            return False
+        late = round(begin / base) - stamp
+        packet.pts, packet.dts, packet.duration = stamp + late, packet.dts + late, packet.duration - late
+        return True
+
+    def _increases(self, packet: Any) -> bool:
+        """Skip a packet whose decoding time does not increase; muxers refuse such files."""
+        last = self._last.get(packet.stream.index)
+        if last is not None and packet.dts < last:
+            return False
+        self._last[packet.stream.index] = packet.dts
+        return True
+
+
+def chapters_in(source: Any, span: Span) -> list[Any]:
+    """The input's chapters, cut to the span and moved with it."""
+    begin = span.begin or Fraction(0)
+    chapters = []
+    for chapter in source.chapters():
+        base = exact(chapter["time_base"]) or Fraction(1, 1000)
+        low = max(chapter["start"] * base, begin)
+        high = chapter["end"] * base if span.end is None else min(chapter["end"] * base, span.end)
+        if high > low:
+            moved = {"start": round((low - begin) / base), "end": round((high - begin) / base)}
+            chapters.append({**chapter, **moved})
+    return chapters
+
+
+def _add(output: Any, stream: Any) -> Any:
+    return output.add_stream_from_template(stream, opaque=True)
+
+
+def _is_rewritten(muxer: str, stream: Any) -> bool:
+    """A timecode track: mp4 and mov make a new one from the video stream's tag."""
+    return stream.type == "data" and "timecode" in stream.metadata and muxer in ("mp4", "mov")
+
+
+def _holds(muxer: str, stream: Any) -> bool:
+    """Whether a muxer takes a stream: tried on a header in memory, since libav's table of codecs is not complete.
+
+    Data streams pass that trial and are refused later, packet by packet, so they are not tried.
+    """
+    picture = stream.type == "video" and stream.disposition & Disposition.attached_pic
+    if muxer in ("y4m", "image") or stream.type == "data" or (picture and muxer != "mp4"):
+        return False
+    try:
+        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+            if muxer == "webm" and stream.type == "attachment":
+                return False
+            _add(trial, stream)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError, OSError, TypeError):
+        return False
+    return True
+
+
+def _name(stream: Any) -> str:
+    """`audio (aac, eng)`."""
+    if stream.type == "data":
+        return "timecode" if "timecode" in stream.metadata else "data"
+    codec = stream.codec_context.name if stream.codec_context else stream.name or ""
+    language = stream.metadata.get("language", "")
+    inside = ", ".join(part for part in (codec, language if language != "und" else "") if part)
+    kind = "cover picture" if stream.type == "video" and stream.disposition & Disposition.attached_pic else stream.type
+    return f"{kind} ({inside})" if inside else str(kind)

@@ -1,0 +1,58 @@
+"""Shared by all tests: tiny real models and a small synthetic clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, save
+from duovsr_vs.model.config import PRESETS, ModelConfig
+from duovsr_vs.model.generator import Generator
+
+
+def random_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
+    """Weights of a generator whose every path matters: nothing is zero, results stay of the size of a residual."""
+    torch.manual_seed(seed)
+    generator = Generator(config)
+    for name, weight in generator.named_parameters():
+        if name.endswith(("second.bias", "outer.weight", "outer.bias", "attention.0.out.weight", "kappa.weight")):
+            torch.nn.init.normal_(weight, std=0.05)
+        elif ".out.weight" in name and weight.ndim == 2:
+            torch.nn.init.normal_(weight, std=0.1)
+    return {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}
+
+
+def write_model(path: Path, preset: str, seed: int = 0) -> Path:
+    """A model file with random weights, two sets of them."""
+    config = PRESETS[preset].with_values(default_detail=0.5)
+    sets = {FAITHFUL: random_weights(config, seed), DETAILED: random_weights(config, seed + 1)}
+    save(path, config, sets, {"stages": ["random weights"]})
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the `nano` kind, frame by frame with both neighbours, in a file."""
+    return write_model(tmp_path_factory.mktemp("models") / "tiny.safetensors", "tiny")
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with windows of 21 frames, overlap 5, and space-time attention, in a file."""
+    return write_model(tmp_path_factory.mktemp("models") / "toy.safetensors", "toy")
+
+
+def synthetic_clip(frames: int, height: int, width: int, seed: int = 0, cut: int | None = None) -> list[Tensor]:
+    """Moving soft shapes, (3 h w) float32 RGB; with `cut` a second scene starts at that frame."""
+    generator = torch.Generator().manual_seed(seed)
+    waves = torch.rand(2, 3, 4, 4, generator=generator)
+    ys, xs = torch.linspace(0, 3, height)[:, None], torch.linspace(0, 3, width)[None]
+    clip = []
+    for n in range(frames):
+        a, b, c, d = waves[int(cut is not None and n >= cut)].unbind(-1)
+        rows = [torch.sin(6 * a[k, 0] * (ys + 0.1 * n) + 6 * b[k, 1]) * torch.cos(6 * c[k, 2] * (xs - 0.07 * n) + d[k, 3]) for k in range(3)]
+        clip.append(((0.5 if cut is None or n < cut else 0.25) + 0.25 * torch.stack(rows)).float())
+    return clip

@@ -1,0 +1,150 @@
+"""Round trips through real video codecs in memory, and reading videos: the only file here that knows PyAV."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.error
+import numpy as np
+
+from duovsr_vs.errors import DamagedVideoError, VideoError
+from training.data.arrays import U8
+from training.data.colour import double_chroma, rgb_to_yuv420, yuv_to_rgb
+
+Codec = Literal["x264", "x265", "vp9", "mpeg4"]
+
+# Macroblock-tree rate control makes libx264 give different streams for equal input from one call to the next.
+_X264 = "threads=1:sliced-threads=0:lookahead-threads=1:mbtree=0:keyint=250"
+_X265 = "pools=none:frame-threads=1:wpp=0:cutree=0:log-level=none:info=0"
+_ENCODERS: dict[Codec, str] = {"x264": "libx264", "x265": "libx265", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
+
+
+def _options(codec: Codec, quality: float, preset: str) -> dict[str, str]:
+    if codec == "x264":
+        return {"crf": f"{quality:.2f}", "preset": preset, "x264-params": _X264}
+    if codec == "x265":
+        return {"crf": f"{quality:.2f}", "preset": "ultrafast", "x265-params": _X265}
+    if codec == "vp9":
+        return {"crf": f"{quality:.0f}", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "0"}
+    return {"qmin": f"{quality:.0f}", "qmax": f"{quality:.0f}"}
+
+
+def _encode(frames: U8, codec: Codec, options: dict[str, str]) -> io.BytesIO:
+    """Frames (t, h, w, 3) with even sides to a Matroska file in memory."""
+    out = io.BytesIO()
+    _, h, w, _ = frames.shape
+    with av.open(out, "w", format="matroska") as container:
+        stream: Any = container.add_stream(_ENCODERS[codec], rate=24, options=options)
+        stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
+        stream.codec_context.thread_count = 1
+        for i, rgb in enumerate(frames):
+            planes = np.concatenate([p.reshape(-1) for p in rgb_to_yuv420(rgb)])
+            frame = av.VideoFrame.from_ndarray(planes.reshape(h * 3 // 2, w), format="yuv420p")
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    out.seek(0)
+    return out
+
+
+def round_trip(frames: U8, codec: Codec, quality: float, preset: str = "medium") -> U8:
+    """Encode (t, h, w, 3) RGB to 4:2:0 BT.709 and decode it again; same shape.
+
+    quality: CRF of x264, x265 and VP9, quantiser (2..31) of MPEG-4 part 2. One thread, equal bytes for equal input.
+    """
+    t, h, w, _ = frames.shape
+    even = np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+    data = _encode(even, codec, _options(codec, quality, preset))
+    out = np.empty_like(frames)
+    count = 0
+    with av.open(data, "r") as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        for count, frame in enumerate(container.decode(video=0), 1):
+            out[count - 1] = frame_to_rgb(frame, "709")[:h, :w]
+    if count != t:
+        raise VideoError(f"the {codec} encoder gave back {count} frames of {t}")
+    return out
+
+
+def frame_to_rgb(frame: Any, matrix: str | None = None) -> U8:
+    """One decoded frame as (h, w, 3), turned upright. `matrix` None: from the tags, untagged 709 from 720 lines up."""
+    name = frame.format.name
+    if frame.format.is_rgb:
+        rgb = frame.to_ndarray(format="rgb24")
+    else:
+        full = frame.color_range == 2 or name.startswith("yuvj")
+        name = name.replace("yuvj", "yuv")
+        if name not in ("yuv420p", "yuv422p", "yuv444p"):
+            frame, name = frame.reformat(format="yuv444p"), "yuv444p"
+        y, cb, cr = (np.frombuffer(p, np.uint8).reshape(p.height, p.line_size)[:, : p.width] for p in frame.planes)
+        u, v = cb.astype(np.float32), cr.astype(np.float32)
+        if name != "yuv444p":
+            u, v = (double_chroma(c, down=name == "yuv420p")[: y.shape[0], : y.shape[1]] for c in (u, v))
+        rgb = yuv_to_rgb(y, u, v, matrix or _matrix(frame), full)
+    turns = round(getattr(frame, "rotation", 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+def _matrix(frame: Any) -> str:
+    known = {1: "709", 4: "601", 5: "601", 6: "601", 9: "2020"}
+    return known.get(int(frame.colorspace), "709" if frame.height >= 720 else "601")
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What a whole decode of a file found: frames, frames per second, and where a new shot starts."""
+
+    frames: int
+    fps: float
+    cuts: tuple[int, ...]
+
+
+def probe(path: Path) -> VideoFacts:
+    """Decode the whole file once. VideoError: not a video, interlaced; DamagedVideoError: it ends early."""
+    cuts: list[int] = []
+    before: Any = None
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise VideoError(f"{path}: there is no video stream in it")
+            stream = container.streams.video[0]
+            fps, promised = float(stream.average_rate or 24), stream.frames
+            for count, frame in enumerate(container.decode(stream), 1):
+                if frame.interlaced_frame:
+                    raise VideoError(f"{path}: interlaced video is of no use for training, deinterlace it first")
+                small = _thumbnail(frame)
+                if before is not None and float(np.abs(small - before).mean()) > 30.0:
+                    cuts.append(count - 1)
+                before = small
+    except (av.error.FFmpegError, OSError) as error:
+        if isinstance(error, VideoError):
+            raise
+        raise VideoError(f"{path}: it cannot be read as video ({error})") from error
+    if not count or count < promised:
+        raise DamagedVideoError(f"{path}: {count} of {promised} frames decode, the file is cut short or damaged")
+    return VideoFacts(count, fps, tuple(cuts))
+
+
+def _thumbnail(frame: Any) -> Any:
+    """About 32 x 32 luma values: enough to see a cut."""
+    plane = frame.planes[0] if frame.format.name.startswith("yuv") and frame.format.components[0].bits == 8 else None
+    if plane is None:
+        plane = frame.reformat(format="gray").planes[0]
+    y = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    return y[:: max(1, y.shape[0] // 32), :: max(1, y.shape[1] // 32)].astype(np.float32)
+
+
+def read_frames(path: Path) -> Iterator[U8]:
+    """The frames of a video in order, each (h, w, 3)."""
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield frame_to_rgb(frame)
+    except av.error.FFmpegError as error:
+        raise DamagedVideoError(f"{path}: a frame does not decode ({error})") from error

@@ -109,7 +109,7 @@ stop = True
 print(made.get_frame(8).width)
 """
     result = python(START + code, tiny_model)
-    assert (result.returncode, result.stdout) == (0, f"{4 * (16 + 49 % 3)}\n"), result.stderr
+    assert (result.returncode, result.stdout) == (0, f"{4 * (16 + 11 % 3)}\n"), result.stderr
 
 
 def test_instances_between_python_filters_do_not_lock_up(tiny_model: Path) -> None:

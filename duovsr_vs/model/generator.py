@@ -79,7 +79,7 @@ class Generator(nn.Module):
         frames = z_t.shape[1]
         scaled = (z_t * flow.expand(flow.input_scale(t), z_t)).flatten(0, 1)
         bias = self.network.embedding(t, quality)
-        features = condition.features.flatten(0, 1)
+        features = condition.features.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         predicted, kappa = self.network(features, self.network.lift(scaled), bias, frames, taps)
         x0 = flow.precondition(z_t, predicted.float().unflatten(0, z_t.shape[:2]), t)
         return self.consist(x0, kappa.unflatten(0, z_t.shape[:2]), condition)

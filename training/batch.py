@@ -46,7 +46,7 @@ class Batch:
 def soften(hr: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of (b t 3 h w) by sigma (b,) in HR pixels; 0 leaves a sample as it is."""
     radius = 5
-    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32, device=hr.device)
     kernel = torch.exp(-0.5 * (x / sigma.clamp_min(1e-3)[:, None]) ** 2)
     kernel = kernel / kernel.sum(1, keepdim=True)
     planes = rearrange(hr, "b t c h w -> (t c) b h w")
@@ -57,29 +57,33 @@ def soften(hr: Tensor, sigma: Tensor) -> Tensor:
     return rearrange(planes, "(t c) b h w -> b t c h w", c=3)
 
 
+@torch.no_grad()
 def prepare(generator: Generator, arrays: Mapping[str, Any], seed: int, step: int, soft: float, drop: float) -> Batch:
-    """uint8 arrays of `PackedClips.batch` -> Batch.
+    """uint8 arrays of `PackedClips.batch` -> Batch, on the generator's device.
 
     soft: share of targets that are softened and labelled so; drop: share whose label is replaced by the null class.
     """
-    lr = rearrange(torch.from_numpy(arrays["lr"]), "b t h w c -> b t c h w").float() / 255
-    hr = rearrange(torch.from_numpy(arrays["hr"]), "b t h w c -> b t c h w").float() / 255
+    device = generator.deviation.device
+    lr, hr = (
+        rearrange(torch.from_numpy(arrays[name]).to(device), "b t h w c -> b t c h w").float() / 255
+        for name in ("lr", "hr")
+    )
     count = hr.shape[0]
     draws = torch.rand(3, count, generator=random_source(seed, "quality", step))
     is_soft = draws[0] < soft
     if bool(is_soft.any()):
         sigma = 0.9 + (LARGEST_BLUR - 0.9) * draws[1, is_soft]
-        hr[is_soft] = soften(hr[is_soft], sigma)
+        hr[is_soft.to(device)] = soften(hr[is_soft.to(device)], sigma.to(device))
     quality = torch.where(is_soft, SOFT_CLASS, generator.config.best_class)
     quality = torch.where(draws[2] < drop, NULL_CLASS, quality)
     condition = generator.condition(lr)
     z0 = generator.encode(hr, condition)
-    flow, mask = torch.from_numpy(arrays["flow"]), torch.from_numpy(arrays["mask"]).float()
-    return Batch(condition, z0, quality, flow, mask)
+    flow, mask = torch.from_numpy(arrays["flow"]).to(device), torch.from_numpy(arrays["mask"]).to(device).float()
+    return Batch(condition, z0, quality.to(device), flow, mask)
 
 
 def shared_noise(like: Tensor, seed: int, *names: object) -> Tensor:
     """Standard normal noise (b t c h w), the same for the frames of a sample, as at run time."""
     source = random_source(seed, *names)
-    noise = torch.randn(like.shape[0], 1, *like.shape[2:], generator=source)
+    noise = torch.randn(like.shape[0], 1, *like.shape[2:], generator=source).to(like.device)
     return noise.expand(like.shape).contiguous()

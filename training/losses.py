@@ -32,7 +32,7 @@ def temporal_loss(error: Tensor, flow: Tensor, mask: Tensor, scale: float = 20.0
     mask: (b h w), 1 where the flow holds.  W samples frame t+1 at p + flow(p).
     """
     h, w = error.shape[-2:]
-    ys, xs = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    ys, xs = torch.meshgrid(torch.arange(h, device=error.device), torch.arange(w, device=error.device), indexing="ij")
     x = (xs + flow[:, 0] + 0.5) * (2 / w) - 1
     y = (ys + flow[:, 1] + 0.5) * (2 / h) - 1
     warped = F.grid_sample(error[:, 1], torch.stack((x, y), dim=-1), padding_mode="border", align_corners=False)

@@ -82,5 +82,7 @@ class Options:
             high = max(round(height * wide / width), 1)
         assert wide is not None and high is not None
         if max(wide, high) > 2 * LARGEST_SIDE or min(wide, high) < SMALLEST_SIDE:
-            raise OptionError(f"the output would be {wide}x{high}; each side must be from {SMALLEST_SIDE} to {2 * LARGEST_SIDE} pixels")
+            raise OptionError(
+                f"the output would be {wide}x{high}; each side must be from {SMALLEST_SIDE} to {2 * LARGEST_SIDE} pixels"
+            )
         return wide, high

@@ -47,7 +47,11 @@ class Plan:
         else:
             kind = "exact" if self.exact_tiles else "smaller than the receptive field: seams possible"
             tiles = f"tiles of {self.tile} with a halo of {self.tile_overlap} ({kind})"
-        time = "frame by frame, with both neighbours" if self.window == 1 else f"windows of {self.window}, overlap {self.overlap}"
+        time = (
+            "frame by frame, with both neighbours"
+            if self.window == 1
+            else f"windows of {self.window}, overlap {self.overlap}"
+        )
         cuts = "kept apart at scene cuts" if self.scene_cut else "scene cuts ignored"
         return [
             f"model    {self.model_name} ({self.model_hash}), strength {self.strength:g}, detail {self.detail:g}, seed {self.seed}",
@@ -58,7 +62,9 @@ class Plan:
         ]
 
 
-def estimate_memory(config: ModelConfig, width: int, height: int, tile: int, overlap: int, item: int, resized: int) -> int:
+def estimate_memory(
+    config: ModelConfig, width: int, height: int, tile: int, overlap: int, item: int, resized: int
+) -> int:
     """Bytes that frames, features and activations take at the peak, without Python and torch themselves.
 
     item: bytes of one number of the network's type; resized: values of an output that is not four times the input.

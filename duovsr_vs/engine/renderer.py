@@ -69,7 +69,9 @@ class Renderer:
         self.redone += condition.features.shape[1]
         result = self._render(self.exact, condition, self._lift(self.exact, torch.float32), torch.float32)
         if not self._finite(result):
-            raise DuoVsrError("the model's output is not finite even in float32; its file is unusable, use another model")
+            raise DuoVsrError(
+                "the model's output is not finite even in float32; its file is unusable, use another model"
+            )
         return result
 
     @staticmethod

@@ -70,7 +70,13 @@ class Upscaler:
         return self._grid.inputs(start, stop, total)
 
     def chunk_frames(
-        self, frames: Sequence[Tensor], first: int, start: int, stop: int, total: int, cuts: Sequence[bool] | None = None
+        self,
+        frames: Sequence[Tensor],
+        first: int,
+        start: int,
+        stop: int,
+        total: int,
+        cuts: Sequence[bool] | None = None,
     ) -> Iterator[Tensor]:
         """Yield the output frames [start, stop) of a clip of `total` frames.
 
@@ -79,7 +85,9 @@ class Upscaler:
         """
         needed = self.inputs(start, stop, total)
         if first > needed[0] or first + len(frames) < needed[1]:
-            raise FormatError(f"frames {needed[0]} to {needed[1]} are needed, {first} to {first + len(frames)} were given")
+            raise FormatError(
+                f"frames {needed[0]} to {needed[1]} are needed, {first} to {first + len(frames)} were given"
+            )
         known = [self._checked(frame) for frame in frames[needed[0] - first : needed[1] - first]]
         given = None if cuts is None else list(cuts[needed[0] - first : needed[1] - first])
         shots = self._cuts(known, given)

@@ -37,7 +37,9 @@ class Grid:
     def inputs(self, start: int, stop: int, total: int) -> tuple[int, int]:
         """[first, last) input frames needed for the output frames [start, stop) of a clip of `total` frames."""
         if not 0 <= start < stop <= total:
-            raise FormatError(f"frames {start} to {stop} were asked of a clip of {total} frames; ask for some inside it")
+            raise FormatError(
+                f"frames {start} to {stop} were asked of a clip of {total} frames; ask for some inside it"
+            )
         first = (start // self.stride) * self.stride - self.before
         last = ((stop - 1) // self.stride + 1) * self.stride + self.after
         return max(first, 0), min(last, total)

@@ -74,7 +74,12 @@ def save(
         for prefix, weights in sets.items()
         for name, tensor in weights.items()
     }
-    metadata = {"format": FORMAT, "version": "1", "config": config.to_json(), "provenance": json.dumps(dict(provenance))}
+    metadata = {
+        "format": FORMAT,
+        "version": "1",
+        "config": config.to_json(),
+        "provenance": json.dumps(dict(provenance)),
+    }
     if golden is not None:
         tensors |= {f"{GOLDEN}.frames": golden.frames.contiguous(), f"{GOLDEN}.output": golden.output.contiguous()}
         metadata["golden_tolerance"] = repr(golden.tolerance)
@@ -122,7 +127,9 @@ def blend(
     )
     if not faithful or not detailed:
         if detail is not None:
-            raise OptionError(f"detail={detail:g}: {path.name} holds one set of weights, so it has no detail dial; leave it out")
+            raise OptionError(
+                f"detail={detail:g}: {path.name} holds one set of weights, so it has no detail dial; leave it out"
+            )
         return faithful or detailed, 1.0
     position = config.default_detail if detail is None else detail
     if set(faithful) != set(detailed):

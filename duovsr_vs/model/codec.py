@@ -79,7 +79,9 @@ def encode_residual(residual: Tensor) -> Tensor:
 def decode_residual(coefficients: Tensor) -> Tensor:
     """Coefficients (b 96 h/2 w/2) -> HR residual (b 3 4h 4w)."""
     weights = decoding().to(coefficients)
-    blocks = rearrange(from_latent_grid(coefficients), "b k h w -> b h w k") @ rearrange(weights, "k c y x -> k (c y x)")
+    blocks = rearrange(from_latent_grid(coefficients), "b k h w -> b h w k") @ rearrange(
+        weights, "k c y x -> k (c y x)"
+    )
     return rearrange(blocks, "b h w (c y x) -> b c (h y) (w x)", c=3, y=SCALE, x=SCALE)
 
 

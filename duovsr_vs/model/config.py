@@ -70,7 +70,9 @@ class ModelConfig:
         }
         for field, good in checks.items():
             if not good:
-                raise ModelError(f"the model's configuration has {field}={getattr(self, field)!r}, which is out of range")
+                raise ModelError(
+                    f"the model's configuration has {field}={getattr(self, field)!r}, which is out of range"
+                )
 
     @property
     def stride(self) -> int:
@@ -128,14 +130,60 @@ class ModelConfig:
         return replace(self, **changes)
 
 
+LATENT_STD = (
+    # luma, lowest frequencies first
+    7.067,
+    5.334,
+    5.298,
+    3.263,
+    3.06,
+    3.088,
+    2.043,
+    2.069,
+    1.457,
+    1.575,
+    1.581,
+    1.137,
+    1.171,
+    0.888,
+    0.908,
+    0.616,
+    # (R − B)/2, (−R + 2G − B)/4
+    6.001,
+    2.054,
+    1.918,
+    0.962,
+    2.795,
+    0.974,
+    0.909,
+    0.497,
+)
+"""Deviations of the coefficients on the training data (three kinds of LR); `nano` and `small` share a latent space."""
+
 PRESETS = {
-    "nano": ModelConfig(name="nano", channels=64, blocks=5),
+    "nano": ModelConfig(name="nano", channels=64, blocks=5, latent_std=LATENT_STD),
     "small": ModelConfig(
-        name="small", channels=160, blocks=12, attention_every=3, heads=5, window=8, overlap=2, chunk=6
+        name="small",
+        channels=160,
+        blocks=12,
+        attention_every=3,
+        heads=5,
+        window=8,
+        overlap=2,
+        chunk=6,
+        latent_std=LATENT_STD,
     ),
     "tiny": ModelConfig(name="tiny", channels=16, blocks=1, heads=2),
     "toy": ModelConfig(
-        name="toy", channels=16, blocks=2, attention_every=1, heads=2, attention_window=4, window=21, overlap=5, chunk=16
+        name="toy",
+        channels=16,
+        blocks=2,
+        attention_every=1,
+        heads=2,
+        attention_window=4,
+        window=21,
+        overlap=5,
+        chunk=16,
     ),
 }
 """`nano` and `small` are for users; `tiny` and `toy` (windows of F = 21 with attention) are for tests."""

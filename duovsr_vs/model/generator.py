@@ -100,9 +100,7 @@ class Generator(nn.Module):
         best = torch.tensor([self.config.best_class], device=device)
         return self.network.embedding(torch.ones(1, device=device), best)
 
-    def one_step(
-        self, condition: Condition, lifted: Tensor, bias: Tensor, dtype: torch.dtype
-    ) -> tuple[Tensor, Tensor]:
+    def one_step(self, condition: Condition, lifted: Tensor, bias: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Residual of frames, with the network in `dtype`; the same as `generate` but never leaves the latent grid.
 
         condition: of one clip (1 t …); lifted: (1 c h/2 w/2) of the noise.  Returns the decoded residual as cells

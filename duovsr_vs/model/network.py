@@ -78,7 +78,10 @@ class FlowNetwork(nn.Module):
         self.attention = nn.ModuleDict(layers)
         self.out = ops.Conv2d(c, LATENT_CHANNELS, 3, padding=1, bias=False)
         self.kappa = ops.Conv2d(c, 1, 1)
-        nn.init.normal_(self.out.weight, std=0.3 / math.sqrt(9 * c))
+        # Noise and features that mean nothing yet must not reach the output: the quickest way to undo them is to push
+        # every ReLU below zero, from where nothing comes back.
+        nn.init.zeros_(self.latent.weight)
+        nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.kappa.weight)
         nn.init.constant_(self.kappa.bias, 0.25)
 

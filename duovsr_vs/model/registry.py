@@ -32,7 +32,9 @@ def resolve(name: str | Path | None) -> Path:
     if path.is_file():
         return path
     if path.suffix or len(path.parts) > 1:
-        raise ModelError(f"the model file {path} does not exist; give a path to a .safetensors file or one of {list(shipped)}")
+        raise ModelError(
+            f"the model file {path} does not exist; give a path to a .safetensors file or one of {list(shipped)}"
+        )
     nearest = sorted(shipped, key=lambda other: -difflib.SequenceMatcher(None, str(name), other).ratio())
     raise ModelError(f"there is no model named {str(name)!r}; known are {', '.join(nearest)}, or give a path to a file")
 

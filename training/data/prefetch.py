@@ -6,21 +6,18 @@ import queue
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
-
-Batch = dict[str, Any]
 
 
-class Prefetch:
+class Prefetch[T]:
     """Calls make(step) for first, first + stride, ... in a background thread and hands the results out in order.
 
     make: for instance lambda step: clips.batch(seed, step, 8, 48). depth: batches held ready.
     An error in `make` is raised by `next` at its step. Use it in a `with` statement, or call `close`.
     """
 
-    def __init__(self, make: Callable[[int], Batch], first: int = 0, depth: int = 4, stride: int = 1):
+    def __init__(self, make: Callable[[int], T], first: int = 0, depth: int = 4, stride: int = 1):
         self._make, self._first, self._stride = make, first, stride
-        self._ready: queue.Queue[Batch | BaseException] = queue.Queue(max(1, depth))
+        self._ready: queue.Queue[T | BaseException] = queue.Queue(max(1, depth))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
         self._thread.start()
@@ -29,7 +26,7 @@ class Prefetch:
         step = self._first
         while not self._stop.is_set():
             try:
-                item: Batch | BaseException = self._make(step)
+                item: T | BaseException = self._make(step)
             except BaseException as error:
                 item = error
             while not self._stop.is_set():
@@ -42,10 +39,10 @@ class Prefetch:
                 return
             step += self._stride
 
-    def __iter__(self) -> Prefetch:
+    def __iter__(self) -> Prefetch[T]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> T:
         if self._stop.is_set():
             raise StopIteration
         item = self._ready.get()
@@ -58,7 +55,7 @@ class Prefetch:
         self._stop.set()
         self._thread.join()
 
-    def __enter__(self) -> Prefetch:
+    def __enter__(self) -> Prefetch[T]:
         return self
 
     def __exit__(

@@ -1,0 +1,26 @@
+"""The temporal regression: one step from noise, against the ground truth. The noise soon counts for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from training.batch import Batch, shared_noise
+from training.recipes import Recipe
+from training.stages.base import Figures, Stage, Weights, build
+
+
+class Regression(Stage):
+    """L = ⟨ρ(σ_c (x̂0(ε, 1) − z0))⟩ + λ·temporal."""
+
+    name = "regression"
+
+    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights]):
+        super().__init__(recipe, recipe.regression, build(recipe))
+
+    def update(self, step: int, batches: Iterator[Batch]) -> Figures:
+        batch = next(batches)
+        noise = shared_noise(batch.z0, self.seed, self.name, step)
+        with self.autocast():
+            x0 = self.student.generate(noise, batch.condition, batch.quality)
+        loss, figures = self.pixel_and_time_loss(x0, batch)
+        return {**figures, "gradient": self.learners["student"].update(loss, step)}

@@ -20,6 +20,8 @@ def random_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
     for name, weight in generator.named_parameters():
         if name.endswith(("second.bias", "outer.weight", "outer.bias", "attention.0.out.weight", "kappa.weight")):
             torch.nn.init.normal_(weight, std=0.05)
+        elif name in ("network.out.weight", "network.latent.weight"):
+            torch.nn.init.normal_(weight, std=0.3 / weight[0].numel() ** 0.5)
         elif ".out.weight" in name and weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.1)
     return {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}

@@ -76,7 +76,9 @@ class Renderer:
 
     @staticmethod
     def _finite(result: Residual) -> bool:
-        return bool(torch.isfinite(result.cells.sum(dtype=torch.float32) + result.seen.sum()))
+        """Every coefficient has a share in `seen`, and what is not finite stays so in a sum; only float16 can overflow later."""
+        finite = bool(torch.isfinite(result.seen).all())
+        return finite and (result.cells.dtype != torch.float16 or bool(torch.isfinite(result.cells).all()))
 
     def _render(self, model: Generator, condition: Condition, lifted: Tensor, dtype: torch.dtype) -> Residual:
         with repeatable_kernels():

@@ -130,15 +130,11 @@ def cell_enlarge() -> Tensor:
     return rearrange(weights, "dy dx k ey ex c i j -> (dy dx k) (ey ex c) i j").float()
 
 
-def assemble(base: Tensor, residual: Tensor) -> Tensor:
-    """Add decoded cells to an enlarged picture in place.
-
-    base: (3 8h 8w) float32, contiguous.  residual: (h w 192) of `cell_decoding`, any float type.  Returns base.
-    """
+def assemble(cells: Tensor) -> Tensor:
+    """Decoded cells (h w 192) of `cell_decoding`, any float type -> planes (3 8h 8w) float32."""
     side = SCALE * CELL
-    h, w = residual.shape[:2]
-    planes = rearrange(residual, "h w (y c x) -> c h y w x", y=side, c=3).contiguous()
-    return base.add_(planes.reshape(3, side * h, side * w))
+    planes = rearrange(cells, "h w (y c x) -> c (h y) (w x)", y=side, c=3)  # copies, in the small type
+    return planes.float()
 
 
 def luma(rgb: Tensor) -> Tensor:

@@ -107,9 +107,9 @@ class Generator(nn.Module):
         (t h/2 w/2 192) in `dtype`, and κ·(D·residual − m) (t 3 h w) float32.
         """
         frames = condition.features.shape[1]
-        features = condition.features[0].to(dtype, memory_format=torch.channels_last)
+        features = condition.features[0].to(dtype).contiguous(memory_format=torch.channels_last)
         predicted, kappa = self.network(features, lifted, bias, frames)
-        coefficients = predicted * self.scale(condition)[0].to(dtype, memory_format=torch.channels_last)
+        coefficients = predicted.mul_(self.deviation.to(dtype)).mul_(condition.gain[0].to(dtype))
         shrunk = (fixed_convolution(coefficients, cell_shrink()).float() - condition.missing[0]) * kappa
         cells = fixed_convolution(coefficients, cell_decoding())
         return rearrange(cells, "t k h w -> t h w k"), from_latent_grid(shrunk)
@@ -122,4 +122,4 @@ class Generator(nn.Module):
         """
         if strength == 0:
             return enlarge(base)
-        return assemble(enlarge(base - seen * strength), cells if strength == 1 else cells * strength)
+        return enlarge(base - seen * strength, add_to=assemble(cells if strength == 1 else cells * strength))

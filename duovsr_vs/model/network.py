@@ -52,7 +52,8 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, bias: Tensor) -> Tensor:
         """h: (n c h w), bias: (n c 1 1) or (1 c 1 1)."""
-        return h + self.second(F.relu(self.first(F.relu(h)) + bias))
+        inner = self.first(F.relu(h)).add_(bias).relu_()
+        return h + self.second(inner)
 
 
 class FlowNetwork(nn.Module):
@@ -109,7 +110,7 @@ class FlowNetwork(nn.Module):
                 h = rearrange(layer(rearrange(h, "(b t) c h w -> b t c h w", t=frames)), "b t c h w -> (b t) c h w")
             if taps is not None:
                 taps.append(h)
-        h = F.relu(h)
+        h = h.relu() if taps is not None else h.relu_()  # taps keep what came before
         return self.out(h), soft_switch(self.kappa(h).float())
 
 

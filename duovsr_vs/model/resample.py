@@ -113,8 +113,8 @@ ROW_BLOCK = 8
 """LR pixels that one row of the product in `enlarge` covers: 12 values in, 32 out."""
 
 
-def enlarge(x: Tensor) -> Tensor:
-    """U·x: (… h w) float32 -> (… 4h 4w) float32.
+def enlarge(x: Tensor, add_to: Tensor | None = None) -> Tensor:
+    """U·x, or add_to + U·x in place of it: (… h w) float32 -> (… 4h 4w) float32.
 
     Down the columns as weighted sums of shifted rows, along the rows as one product with a banded 12x32 matrix, whose
     result already lies in memory as the picture does.
@@ -122,19 +122,25 @@ def enlarge(x: Tensor) -> Tensor:
     lead, (h, w) = x.shape[:-2], x.shape[-2:]
     extra = -w % ROW_BLOCK
     x = pad_edges(x.reshape(-1, h, w), UP_REACH, UP_REACH + extra, UP_REACH, UP_REACH)
-    planes, width = x.shape[0], w + extra
-    tall = x.new_empty(planes, h, SCALE, width + 2 * UP_REACH)
+    rows = _phases(x, h)
+    blocks = rows.unfold(1, ROW_BLOCK + 2 * UP_REACH, ROW_BLOCK).reshape(-1, ROW_BLOCK + 2 * UP_REACH)
+    matrix = _wide_up_matrix(ROW_BLOCK).to(x.device)
+    if add_to is not None and not extra and add_to.is_contiguous():
+        return add_to.view(-1, SCALE * ROW_BLOCK).addmm_(blocks, matrix).view(add_to.shape)
+    out = (blocks @ matrix).reshape(*lead, SCALE * h, SCALE * (w + extra))[..., : SCALE * w]
+    return out if add_to is None else add_to.add_(out)
+
+
+def _phases(x: Tensor, h: int) -> Tensor:
+    """U down the columns of padded planes (n h+4 w) -> rows (n·4h w)."""
+    tall = x.new_empty(x.shape[0], h, SCALE, x.shape[-1])
     for phase, weights in enumerate(up_weights()):
-        column = torch.zeros(())
-        for k, weight in enumerate(weights):
-            if weight:
-                part = x[:, k : k + h] * weight
-                column = part if column.ndim == 0 else column.add_(part)
-        tall[:, :, phase] = column
-    blocks = tall.reshape(planes * h * SCALE, -1).unfold(1, ROW_BLOCK + 2 * UP_REACH, ROW_BLOCK)
-    wide = torch.matmul(blocks.reshape(-1, ROW_BLOCK + 2 * UP_REACH), _wide_up_matrix(ROW_BLOCK).to(x.device))
-    out = wide.reshape(*lead, SCALE * h, SCALE * width)
-    return out[..., : SCALE * w] if extra else out
+        taps = [(k, weight) for k, weight in enumerate(weights) if weight]
+        column = tall[:, :, phase]
+        torch.mul(x[:, taps[0][0] : taps[0][0] + h], taps[0][1], out=column)
+        for k, weight in taps[1:]:
+            column.add_(x[:, k : k + h], alpha=weight)
+    return tall.reshape(-1, x.shape[-1])
 
 
 def shrink(x: Tensor) -> Tensor:

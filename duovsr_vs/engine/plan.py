@@ -74,6 +74,6 @@ def estimate_memory(
     inputs = (config.window + 2 + config.chunk) * width * height * 3 * 4
     features = config.window * cells * (37 + 12 + 12 + 1) * 4 * 2
     network = config.window * seen * item * (4 * config.channels + 2 * LATENT_CHANNELS)
-    decoded = (2 * config.window - 1) * cells * 192 * item
+    decoded = (2 * config.window - 1) * cells * LATENT_CHANNELS * item
     frame = width * height * SCALE * SCALE * 3 * 4
     return inputs + features + network + decoded + 3 * frame + resized * 4 * 2

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DuoVsrError
+from ..model.config import CELL, LATENT_CHANNELS
 from ..model.features import Condition
 from ..model.generator import Generator
 from .noise import noise_field
@@ -21,8 +22,8 @@ from .tiles import Tile, split
 class Residual:
     """What a window adds to its frames."""
 
-    cells: Tensor
-    """(t h/2 w/2 192): decoded residual, in the network's type."""
+    coefficients: Tensor
+    """(t 96 h/2 w/2): of the residual, in the network's type, channels last."""
     seen: Tensor
     """(t 3 h w) float32: κ·(D·residual − m), to be taken off the base on the LR grid."""
 
@@ -41,11 +42,11 @@ class Renderer:
         self, generator: Generator, device: torch.device, dtype: torch.dtype, height: int, width: int, tile: int,
         overlap: int, seed: int,
     ):  # fmt: skip
-        self.exact = generator.to(device)
+        self.exact = copy.deepcopy(generator).to(device)
+        self.exact.fold_for_one_step()
         self.dtype = dtype
         self.tiles = split(height // 2, width // 2, tile, overlap)
         self.seed, self.size = seed, (height // 2, width // 2)
-        self.bias = self.exact.one_step_bias()
         self.fast = self._in_type(dtype)
         self.lifted = self._lift(self.fast, dtype)
         self.redone = 0
@@ -76,20 +77,24 @@ class Renderer:
 
     @staticmethod
     def _finite(result: Residual) -> bool:
-        """Every coefficient has a share in `seen`, and what is not finite stays so in a sum; only float16 can overflow later."""
-        finite = bool(torch.isfinite(result.seen).all())
-        return finite and (result.cells.dtype != torch.float16 or bool(torch.isfinite(result.cells).all()))
+        """Every coefficient has a share in `seen`, and a sum of which one term is not finite is not finite either."""
+        return bool(torch.isfinite(result.seen).all())
 
     def _render(self, model: Generator, condition: Condition, lifted: Tensor, dtype: torch.dtype) -> Residual:
         with repeatable_kernels():
             if len(self.tiles) == 1:
-                return Residual(*model.one_step(condition, lifted, self.bias, dtype))
+                return Residual(*model.one_step(condition, lifted, dtype))
             frames, (height, width) = condition.features.shape[1], self.size
-            cells = lifted.new_empty(frames, height, width, 192)
-            seen = torch.empty(frames, 3, 2 * height, 2 * width, device=lifted.device)
+            whole = Residual(
+                torch.empty(
+                    (frames, LATENT_CHANNELS, height, width),
+                    dtype=dtype, device=lifted.device, memory_format=torch.channels_last,
+                ),
+                torch.empty(frames, 3, CELL * height, CELL * width, device=lifted.device),
+            )  # fmt: skip
             for tile in self.tiles:
-                self._render_tile(model, condition, lifted, dtype, tile, Residual(cells, seen))
-            return Residual(cells, seen)
+                self._render_tile(model, condition, lifted, dtype, tile, whole)
+            return whole
 
     def _render_tile(
         self, model: Generator, condition: Condition, lifted: Tensor, dtype: torch.dtype, tile: Tile, into: Residual
@@ -97,9 +102,9 @@ class Renderer:
         top, bottom, left, right = tile.outer
         part = condition.crop(top, bottom, left, right)
         lift = lifted[..., top:bottom, left:right].contiguous(memory_format=torch.channels_last)
-        cells, seen = model.one_step(part, lift, self.bias, dtype)
+        coefficients, seen = model.one_step(part, lift, dtype)
         ys, xs = tile.crop
         y0, y1, x0, x1 = tile.inner
-        into.cells[:, y0:y1, x0:x1] = cells[:, ys, xs]
-        inside = seen[..., 2 * ys.start : 2 * ys.stop, 2 * xs.start : 2 * xs.stop]
-        into.seen[..., 2 * y0 : 2 * y1, 2 * x0 : 2 * x1] = inside
+        into.coefficients[..., y0:y1, x0:x1] = coefficients[..., ys, xs]
+        inside = seen[..., CELL * ys.start : CELL * ys.stop, CELL * xs.start : CELL * xs.stop]
+        into.seen[..., CELL * y0 : CELL * y1, CELL * x0 : CELL * x1] = inside

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import FormatError
 from ..model.checkpoint import load
+from ..model.compose import compose
 from ..model.config import SCALE
 from ..model.registry import resolve
 from ..model.resample import pad_edges
@@ -142,12 +143,13 @@ class Upscaler:
         parts = []
         for window, position, weight in self._grid.blend(n, shot[1]):
             residual, base = self._window(window, shot, frames, first)
-            parts.append((residual.cells[position], residual.seen[position], base[position], weight))
-        cells, seen, base, weight = parts[0]
+            one = slice(position, position + 1)
+            parts.append((residual.coefficients[one], residual.seen[position], base[position], weight))
+        coefficients, seen, base, weight = parts[0]
         if len(parts) == 2:
-            cells = cells.float() * weight + parts[1][0].float() * parts[1][3]
+            coefficients = coefficients.float() * weight + parts[1][0].float() * parts[1][3]
             seen = seen * weight + parts[1][1] * parts[1][3]
-        return self._generator.compose(base, cells, seen, self.options.strength)
+        return compose(base, coefficients, seen, self.options.strength)
 
     def _window(
         self, window: int, shot: tuple[int, int], frames: Sequence[Tensor], first: int

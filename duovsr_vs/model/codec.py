@@ -130,13 +130,6 @@ def cell_enlarge() -> Tensor:
     return rearrange(weights, "dy dx k ey ex c i j -> (dy dx k) (ey ex c) i j").float()
 
 
-def assemble(cells: Tensor) -> Tensor:
-    """Decoded cells (h w 192) of `cell_decoding`, any float type -> planes (3 8h 8w) float32."""
-    side = SCALE * CELL
-    planes = rearrange(cells, "h w (y c x) -> c (h y) (w x)", y=side, c=3)  # copies, in the small type
-    return planes.float()
-
-
 def luma(rgb: Tensor) -> Tensor:
     """(… 3 h w) -> (… 1 h w)."""
     r, g, b = rgb.split(1, dim=-3)

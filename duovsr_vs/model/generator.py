@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from . import flow
 from .codec import (
-    assemble,
-    cell_decoding,
     cell_enlarge,
     cell_shrink,
     decode_residual,
@@ -22,7 +20,7 @@ from .codec import (
 )
 from .config import CELL, ModelConfig
 from .features import Condition, condition
-from .network import FlowNetwork
+from .network import Block, FlowNetwork
 from .resample import enlarge
 
 
@@ -94,32 +92,24 @@ class Generator(nn.Module):
 
     # -- run time -----------------------------------------------------------------------------------------------
 
-    def one_step_bias(self) -> Tensor:
-        """Embedding of t = 1 and the best quality class, (blocks 1 c): a constant of the run."""
+    def fold_for_one_step(self) -> None:
+        """Fold the embedding of t = 1 and the best quality class into the blocks; from then on only `one_step` works."""
         device = self.deviation.device
         best = torch.tensor([self.config.best_class], device=device)
-        return self.network.embedding(torch.ones(1, device=device), best)
+        bias = self.network.embedding(torch.ones(1, device=device), best)
+        for n, block in enumerate(self.network.blocks):
+            assert isinstance(block, Block)
+            block.fold_bias(bias[n, 0])
 
-    def one_step(self, condition: Condition, lifted: Tensor, bias: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def one_step(self, condition: Condition, lifted: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Residual of frames, with the network in `dtype`; the same as `generate` but never leaves the latent grid.
 
-        condition: of one clip (1 t …); lifted: (1 c h/2 w/2) of the noise.  Returns the decoded residual as cells
-        (t h/2 w/2 192) in `dtype`, and κ·(D·residual − m) (t 3 h w) float32.
+        condition: of one clip (1 t …); lifted: (1 c h/2 w/2) of the noise.  Returns the residual's coefficients
+        (t 96 h/2 w/2) in `dtype`, channels last, and κ·(D·residual − m), (t 3 h w) float32: what `compose` takes.
         """
         frames = condition.features.shape[1]
         features = condition.features[0].to(dtype).contiguous(memory_format=torch.channels_last)
-        predicted, kappa = self.network(features, lifted, bias, frames)
+        predicted, kappa = self.network(features, lifted, None, frames)
         coefficients = predicted.mul_(self.deviation.to(dtype)).mul_(condition.gain[0].to(dtype))
         shrunk = (fixed_convolution(coefficients, cell_shrink()).float() - condition.missing[0]) * kappa
-        cells = fixed_convolution(coefficients, cell_decoding())
-        return rearrange(cells, "t k h w -> t h w k"), from_latent_grid(shrunk)
-
-    def compose(self, base: Tensor, cells: Tensor, seen: Tensor, strength: float) -> Tensor:
-        """Output = R + strength·(residual − κ·U·(D·residual − m)), one frame.
-
-        base: B of the LR frame, (3 h w) float32; cells and seen as `one_step` gives them for this frame.
-        Returns (3 4h 4w) float32, not clamped. With strength 0 it is exactly R.
-        """
-        if strength == 0:
-            return enlarge(base)
-        return enlarge(base - seen * strength, add_to=assemble(cells if strength == 1 else cells * strength))
+        return coefficients, from_latent_grid(shrunk)

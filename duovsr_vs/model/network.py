@@ -50,10 +50,17 @@ class Block(nn.Module):
         nn.init.normal_(self.second.weight, std=0.1 / math.sqrt(9 * channels))
         nn.init.zeros_(self.second.bias)
 
-    def forward(self, h: Tensor, bias: Tensor) -> Tensor:
-        """h: (n c h w), bias: (n c 1 1) or (1 c 1 1)."""
-        inner = self.first(F.relu(h)).add_(bias).relu_()
-        return h + self.second(inner)
+    def forward(self, h: Tensor, bias: Tensor | None) -> Tensor:
+        """h: (n c h w), bias: (n c 1 1) or (1 c 1 1), None once `fold_bias` has put it into the convolution."""
+        inner: Tensor = self.first(F.relu(h))
+        if bias is not None:
+            inner = inner.add_(bias)
+        out: Tensor = self.second(inner.relu_())
+        return out.add_(h)
+
+    def fold_bias(self, bias: Tensor) -> None:
+        """Make (c,) the bias of the first convolution: at run time neither time nor quality class ever changes."""
+        self.first.bias = nn.Parameter(bias.to(self.first.weight), requires_grad=False)
 
 
 class FlowNetwork(nn.Module):
@@ -92,19 +99,19 @@ class FlowNetwork(nn.Module):
         return lifted
 
     def forward(
-        self, features: Tensor, lifted: Tensor, bias: Tensor, frames: int, taps: list[Tensor] | None = None
+        self, features: Tensor, lifted: Tensor, bias: Tensor | None, frames: int, taps: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """features: (b·t 37 h w); lifted: of `lift`; bias: of `Embedding`, (blocks b c) with b = 1 or the batch.
+        """features: (b·t 37 h w); lifted: of `lift`; bias: of `Embedding`, (blocks b c) with b = 1 or the batch, None
+        if it has been folded into the blocks.
 
         `taps` collects the activations after each block, for a discriminator. Returns F (b·t 96 h w) and κ in
         (0, 1), (b·t 1 h w).
         """
-        h = self.features(features) + lifted
-        bias = bias.to(h.dtype)
-        if bias.shape[1] > 1:
-            bias = bias.repeat_interleave(frames, dim=1)
+        h = self.features(features).add_(lifted)
+        if bias is not None:
+            bias = bias.to(h.dtype).repeat_interleave(frames if bias.shape[1] > 1 else 1, dim=1)[..., None, None]
         for n, block in enumerate(self.blocks):
-            h = block(h, bias[n][..., None, None])
+            h = block(h, None if bias is None else bias[n])
             if str(n) in self.attention:
                 layer = self.attention[str(n)]
                 h = rearrange(layer(rearrange(h, "(b t) c h w -> b t c h w", t=frames)), "b t c h w -> (b t) c h w")

@@ -99,48 +99,49 @@ def back_project(lr: Tensor, times: int) -> tuple[Tensor, Tensor]:
     return total, term
 
 
+ROW_BLOCK = 8
+"""LR pixels that one row of the product in `enlarge` covers: 12 values in, 32 out."""
+
+
 @cache
-def _wide_up_matrix(pixels: int) -> Tensor:
-    """(pixels + 4, 4·pixels): U along a row, for `pixels` LR pixels at once."""
-    matrix = torch.zeros(pixels + 2 * UP_REACH, SCALE * pixels)
-    for x in range(pixels):
+def wide_up_matrix() -> Tensor:
+    """(12, 32): U along a row, for a block of LR pixels at once."""
+    matrix = torch.zeros(ROW_BLOCK + 2 * UP_REACH, SCALE * ROW_BLOCK)
+    for x in range(ROW_BLOCK):
         for phase, row in enumerate(up_weights()):
             matrix[x : x + 2 * UP_REACH + 1, SCALE * x + phase] = torch.tensor(row)
     return matrix
 
 
-ROW_BLOCK = 8
-"""LR pixels that one row of the product in `enlarge` covers: 12 values in, 32 out."""
-
-
-def enlarge(x: Tensor, add_to: Tensor | None = None) -> Tensor:
-    """U·x, or add_to + U·x in place of it: (… h w) float32 -> (… 4h 4w) float32.
+def enlarge(x: Tensor) -> Tensor:
+    """U·x: (… h w) float32 -> (… 4h 4w) float32.
 
     Down the columns as weighted sums of shifted rows, along the rows as one product with a banded 12x32 matrix, whose
     result already lies in memory as the picture does.
     """
     lead, (h, w) = x.shape[:-2], x.shape[-2:]
-    extra = -w % ROW_BLOCK
-    x = pad_edges(x.reshape(-1, h, w), UP_REACH, UP_REACH + extra, UP_REACH, UP_REACH)
-    rows = _phases(x, h)
-    blocks = rows.unfold(1, ROW_BLOCK + 2 * UP_REACH, ROW_BLOCK).reshape(-1, ROW_BLOCK + 2 * UP_REACH)
-    matrix = _wide_up_matrix(ROW_BLOCK).to(x.device)
-    if add_to is not None and not extra and add_to.is_contiguous():
-        return add_to.view(-1, SCALE * ROW_BLOCK).addmm_(blocks, matrix).view(add_to.shape)
-    out = (blocks @ matrix).reshape(*lead, SCALE * h, SCALE * (w + extra))[..., : SCALE * w]
-    return out if add_to is None else add_to.add_(out)
+    padded = pad_for_enlarging(x.reshape(-1, h, w))
+    wide = torch.matmul(row_blocks(padded), wide_up_matrix().to(x.device))
+    return wide.reshape(*lead, SCALE * h, -1)[..., : SCALE * w]
 
 
-def _phases(x: Tensor, h: int) -> Tensor:
-    """U down the columns of padded planes (n h+4 w) -> rows (n·4h w)."""
-    tall = x.new_empty(x.shape[0], h, SCALE, x.shape[-1])
+def pad_for_enlarging(x: Tensor) -> Tensor:
+    """(n h w) continued by what U sees beyond the border, and to whole row blocks: (n h+4 w'+4)."""
+    return pad_edges(x, UP_REACH, UP_REACH + -x.shape[-1] % ROW_BLOCK, UP_REACH, UP_REACH)
+
+
+def row_blocks(padded: Tensor) -> Tensor:
+    """U down the columns, cut along the rows: (n h+4 w'+4) -> (n h·4·w'/8 12), to be multiplied by `wide_up_matrix`."""
+    n, h = padded.shape[0], padded.shape[1] - 2 * UP_REACH
+    tall = padded.new_empty(n, h, SCALE, padded.shape[2])
     for phase, weights in enumerate(up_weights()):
         taps = [(k, weight) for k, weight in enumerate(weights) if weight]
         column = tall[:, :, phase]
-        torch.mul(x[:, taps[0][0] : taps[0][0] + h], taps[0][1], out=column)
+        torch.mul(padded[:, taps[0][0] : taps[0][0] + h], taps[0][1], out=column)
         for k, weight in taps[1:]:
-            column.add_(x[:, k : k + h], alpha=weight)
-    return tall.reshape(-1, x.shape[-1])
+            column.add_(padded[:, k : k + h], alpha=weight)
+    blocks = tall.reshape(n, SCALE * h, -1).unfold(2, ROW_BLOCK + 2 * UP_REACH, ROW_BLOCK)
+    return blocks.reshape(n, -1, ROW_BLOCK + 2 * UP_REACH)
 
 
 def shrink(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a user can cause, as sentences: what was found, what is needed, what to do. No other module prints tracebacks."""
+"""What a user can cause, as sentences: what was found, what is needed, what to do. Nobody sees a traceback."""
 
 from __future__ import annotations
 

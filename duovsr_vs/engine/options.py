@@ -71,7 +71,8 @@ class Options:
         """(width, height) of the output for an input of that size. FormatError if the input is too small or large."""
         if min(width, height) < SMALLEST_SIDE or max(width, height) > LARGEST_SIDE:
             raise FormatError(
-                f"frames of {width}x{height} cannot be upscaled; each side must be from {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"
+                f"frames of {width}x{height} cannot be upscaled; "
+                f"each side must be from {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"
             )
         wide, high = self.width, self.height
         if wide is None and high is None:
@@ -83,6 +84,7 @@ class Options:
         assert wide is not None and high is not None
         if max(wide, high) > 2 * LARGEST_SIDE or min(wide, high) < SMALLEST_SIDE:
             raise OptionError(
-                f"the output would be {wide}x{high}; each side must be from {SMALLEST_SIDE} to {2 * LARGEST_SIDE} pixels"
+                f"the output would be {wide}x{high}; "
+                f"each side must be from {SMALLEST_SIDE} to {2 * LARGEST_SIDE} pixels"
             )
         return wide, high

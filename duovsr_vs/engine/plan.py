@@ -54,7 +54,8 @@ class Plan:
         )
         cuts = "kept apart at scene cuts" if self.scene_cut else "scene cuts ignored"
         return [
-            f"model    {self.model_name} ({self.model_hash}), strength {self.strength:g}, detail {self.detail:g}, seed {self.seed}",
+            f"model    {self.model_name} ({self.model_hash}), "
+            f"strength {self.strength:g}, detail {self.detail:g}, seed {self.seed}",
             f"size     {self.width}x{self.height} to {self.out_width}x{self.out_height}",
             f"device   {self.machine}, {self.precision}, {self.threads} threads",
             f"windows  {time}, {cuts}; {tiles}",

@@ -54,7 +54,7 @@ class Renderer:
 
     def _in_type(self, dtype: torch.dtype) -> Generator:
         model = copy.deepcopy(self.exact)
-        model.network.to(dtype=dtype, memory_format=torch.channels_last)
+        model.network.to(dtype=dtype).to(memory_format=torch.channels_last)
         return model
 
     def _lift(self, model: Generator, dtype: torch.dtype) -> Tensor:

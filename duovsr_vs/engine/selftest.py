@@ -31,7 +31,8 @@ def run(path: Path) -> str:
     worst = float(torch.nan_to_num(difference, nan=float("inf")))
     if worst > golden.tolerance:
         raise ModelError(
-            f"{path} gives a frame that differs by {worst:.2g} from its golden frame, {golden.tolerance:.2g} is allowed; "
+            f"{path} gives a frame that differs by {worst:.2g} from its golden frame, "
+            f"{golden.tolerance:.2g} is allowed; "
             "fetch the model again, and report it if that does not help"
         )
     return f"{path.name} gives its golden frame: greatest difference {worst:.2g}, {golden.tolerance:.2g} is allowed"

@@ -177,8 +177,8 @@ class Upscaler:
         wanted = (3, self.plan.height, self.plan.width)
         if tuple(frame.shape) != wanted or frame.dtype != torch.float32:
             raise FormatError(
-                f"a frame is {tuple(frame.shape)} {str(frame.dtype).removeprefix('torch.')}; {wanted} float32 RGB is needed, "
-                "the same for the whole clip"
+                f"a frame is {tuple(frame.shape)} {str(frame.dtype).removeprefix('torch.')}; "
+                f"{wanted} float32 RGB is needed, the same for the whole clip"
             )
         return frame
 

@@ -47,7 +47,8 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (b t c h w)."""
         h, w = x.shape[-2:]
-        left, right, top, bottom = pad = self._pad(h, w)
+        pad = self._pad(h, w)
+        left, _, top, _ = pad
         padded = F.pad(x, pad)
         inside = F.pad(torch.ones(1, h, w, dtype=torch.bool, device=x.device), pad)
         rows, columns = padded.shape[-2] // self.side, padded.shape[-1] // self.side
@@ -59,7 +60,8 @@ class WindowAttention(nn.Module):
         mixed = self.out(rearrange(F.scaled_dot_product_attention(q, k, v, attn_mask=mask), "n m l d -> n l (m d)"))
         back = "(b r s) (t i j) c -> b t c (r i) (s j)"
         grid = rearrange(mixed, back, r=rows, s=columns, i=self.side, j=self.side)
-        return x + grid[..., top : top + h, left : left + w]
+        out: Tensor = x + grid[..., top : top + h, left : left + w]
+        return out
 
     def _project(self, tokens: Tensor, frames: int) -> tuple[Tensor, Tensor, Tensor]:
         place = self.position.to(tokens.dtype).repeat(frames, 1)

@@ -132,7 +132,7 @@ def cell_enlarge() -> Tensor:
 
 def luma(rgb: Tensor) -> Tensor:
     """(… 3 h w) -> (… 1 h w)."""
-    r, g, b = rgb.split(1, dim=-3)
+    r, g, b = (rgb.narrow(-3, plane, 1) for plane in range(3))
     return (r + 2 * g + b) * 0.25
 
 

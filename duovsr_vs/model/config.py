@@ -61,7 +61,7 @@ class ModelConfig:
             "heads": self.heads >= 1 and self.channels % self.heads == 0,
             "attention_window": self.attention_window >= 2 and self.attention_window % 2 == 0,
             "window": self.window >= 1,
-            "overlap": 0 <= self.overlap and 2 * self.overlap <= max(self.window - 1, 0),
+            "overlap": self.overlap >= 0 and 2 * self.overlap <= max(self.window - 1, 0),
             "quality_classes": self.quality_classes >= 2,
             "latent_std": len(self.latent_std) == LATENT_PER_PIXEL and min(self.latent_std) > 0,
             "back_projections": 0 <= self.back_projections <= 8,

@@ -47,6 +47,11 @@ class Condition:
         return Condition(self.features[cells], self.gain[cells], self.missing[cells], self.base[pixels])
 
 
+def frames_of(x: Tensor, t: int) -> Tensor:
+    """(b·t c h w) -> (b t c h w)."""
+    return x.reshape(-1, t, *x.shape[1:])
+
+
 def frame_features(lr: Tensor) -> tuple[Tensor, Tensor]:
     """Features of frames from (n 3 3 h w): before, centre, after. Returns (n 37 h/2 w/2), gain (n 1 h/2 w/2)."""
     centre = lr[:, 1]
@@ -62,10 +67,9 @@ def condition(lr: Tensor, back_projections: int) -> Condition:
 
     lr: (b t+2 3 h w) RGB in [0, 1], float32, h and w even.
     """
-    b, frames = lr.shape[:2]
     triples = torch.stack((lr[:, :-2], lr[:, 1:-1], lr[:, 2:]), dim=2)
     features, gain = frame_features(rearrange(triples, "b t f c h w -> (b t) f c h w"))
     base, missing = back_project(lr[:, 1:-1], back_projections)
     cells = to_latent_grid(missing.flatten(0, 1))
-    shape = (b, frames - 2)
-    return Condition(features.unflatten(0, shape), gain.unflatten(0, shape), cells.unflatten(0, shape), base)
+    t = lr.shape[1] - 2
+    return Condition(frames_of(features, t), frames_of(gain, t), frames_of(cells, t), base)

@@ -19,7 +19,7 @@ from .codec import (
     from_latent_grid,
 )
 from .config import CELL, ModelConfig
-from .features import Condition, condition
+from .features import Condition, condition, frames_of
 from .network import Block, FlowNetwork
 from .resample import enlarge
 
@@ -49,11 +49,12 @@ class Generator(nn.Module):
     def encode(self, hr: Tensor, condition: Condition) -> Tensor:
         """Latent of HR frames (b t 3 4h 4w), RGB in [0, 1], given the condition of their LR frames."""
         residual = rearrange(hr - enlarge(condition.base), "b t c h w -> (b t) c h w")
-        return encode_residual(residual).unflatten(0, hr.shape[:2]) / self.scale(condition)
+        latent: Tensor = frames_of(encode_residual(residual), hr.shape[1]) / self.scale(condition)
+        return latent
 
     def decode(self, z: Tensor, condition: Condition) -> Tensor:
         """HR residual (b t 3 4h 4w) of a latent."""
-        return decode_residual((z * self.scale(condition)).flatten(0, 1)).unflatten(0, z.shape[:2])
+        return frames_of(decode_residual((z * self.scale(condition)).flatten(0, 1)), z.shape[1])
 
     # -- denoising ----------------------------------------------------------------------------------------------
 
@@ -65,7 +66,7 @@ class Generator(nn.Module):
         scale = self.scale(condition).flatten(0, 1)
         shrunk = fixed_convolution(x0.flatten(0, 1) * scale, cell_shrink()) - condition.missing.flatten(0, 1)
         seen = fixed_convolution(shrunk * kappa.flatten(0, 1), cell_enlarge())
-        return x0 - (seen / scale).unflatten(0, x0.shape[:2])
+        return x0 - frames_of(seen / scale, x0.shape[1])
 
     def denoise(
         self, z_t: Tensor, t: Tensor, condition: Condition, quality: Tensor, taps: list[Tensor] | None = None
@@ -79,8 +80,8 @@ class Generator(nn.Module):
         bias = self.network.embedding(t, quality)
         features = condition.features.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         predicted, kappa = self.network(features, self.network.lift(scaled), bias, frames, taps)
-        x0 = flow.precondition(z_t, predicted.float().unflatten(0, z_t.shape[:2]), t)
-        return self.consist(x0, kappa.unflatten(0, z_t.shape[:2]), condition)
+        x0 = flow.precondition(z_t, frames_of(predicted.float(), frames), t)
+        return self.consist(x0, frames_of(kappa, frames), condition)
 
     def velocity(self, z_t: Tensor, t: Tensor, condition: Condition, quality: Tensor) -> Tensor:
         """v = (z_t − x̂0)/t."""
@@ -93,7 +94,7 @@ class Generator(nn.Module):
     # -- run time -----------------------------------------------------------------------------------------------
 
     def fold_for_one_step(self) -> None:
-        """Fold the embedding of t = 1 and the best quality class into the blocks; from then on only `one_step` works."""
+        """Fold the embedding of t = 1 and the best quality class into the blocks; only `one_step` works then."""
         device = self.deviation.device
         best = torch.tensor([self.config.best_class], device=device)
         bias = self.network.embedding(torch.ones(1, device=device), best)

@@ -37,7 +37,8 @@ class Embedding(nn.Module):
         angle = t.float()[:, None] * torch.exp(octaves * (math.log(50.0) / (TIME_FREQUENCIES - 1)))
         waves = torch.cat((torch.cos(angle), torch.sin(angle)), dim=1)
         hidden = F.relu(self.inner(waves) + self.quality[quality])
-        return rearrange(self.outer(hidden), "b (n c) -> n b c", n=self.blocks)
+        biases: Tensor = rearrange(self.outer(hidden), "b (n c) -> n b c", n=self.blocks)
+        return biases
 
 
 class Block(nn.Module):

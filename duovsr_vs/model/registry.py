@@ -69,7 +69,8 @@ def describe(path: Path) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         foreign = [key for key in header if key != "__metadata__"][:4]
         raise ModelError(
-            f"{path} is a safetensors file of something else (its tensors begin with {', '.join(foreign) or 'nothing'}); "
+            f"{path} is a safetensors file of something else "
+            f"(its tensors begin with {', '.join(foreign) or 'nothing'}); "
             "a duovsr model is needed, as `python -m training export` writes it"
         )
     tensors = {key: value for key, value in header.items() if key != "__metadata__"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def synthetic_clip(frames: int, height: int, width: int, seed: int = 0, cut: int
     clip = []
     for n in range(frames):
         a, b, c, d = waves[int(cut is not None and n >= cut)].unbind(-1)
-        rows = [torch.sin(6 * a[k, 0] * (ys + 0.1 * n) + 6 * b[k, 1]) * torch.cos(6 * c[k, 2] * (xs - 0.07 * n) + d[k, 3]) for k in range(3)]
+        rows = [
+            torch.sin(6 * a[k, 0] * (ys + 0.1 * n) + 6 * b[k, 1]) * torch.cos(6 * c[k, 2] * (xs - 0.07 * n) + d[k, 3])
+            for k in range(3)
+        ]
         clip.append(((0.5 if cut is None or n < cut else 0.25) + 0.25 * torch.stack(rows)).float())
     return clip
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny tensors are not worth sharing between threads, least of all on a machine that is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -86,6 +86,7 @@ class Learner:
             for name, parameter in self.parameters.items():
                 parameter.copy_(state[f"weight.{name}"])
                 self.average[name].copy_(state[f"average.{name}"])
+                self.optimizer.state.pop(parameter, None)
                 if f"exp_avg.{name}" in state:
                     self.optimizer.state[parameter] = {
                         key: state[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu").clone()

@@ -1,11 +1,12 @@
 """The quality benchmark's record for programs and its tables for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from baselines import MEANING
 from cliprun import Result
+from tables import table
 from verdict import bars, gains, means, warp_over_lanczos
 
 from duovsr_vs.metrics.suite import METRICS
@@ -57,14 +58,6 @@ def _checks(results: Sequence[Result], model: str) -> dict[str, dict[str, Any]]:
     return {result.name: result.checks[model] for result in results}
 
 
-def _table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Markdown that also reads well as plain text."""
-    grid = [list(head), *map(list, rows)]
-    widths = [max(len(row[i]) for row in grid) for i in range(len(grid[0]))]
-    lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in grid]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
-
-
 def _number(metric: str, value: float, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''}.{_DIGITS.get(metric, 2)}f}"
 
@@ -94,7 +87,7 @@ def _model_line(label: str, plan: dict[str, Any]) -> str:
 
 def _methods_table(methods: dict[str, dict[str, float]]) -> list[str]:
     head = ["", *(_HEADS[m] for m in METRICS)]
-    return _table(head, ([name, *(_number(m, values[m]) for m in METRICS)] for name, values in methods.items()))
+    return table(head, ([name, *(_number(m, values[m]) for m in METRICS)] for name, values in methods.items()))
 
 
 def _gains_table(mean: dict[str, Any], model: str) -> list[str]:
@@ -103,19 +96,19 @@ def _gains_table(mean: dict[str, Any], model: str) -> list[str]:
     for over in ("lanczos", "lanczos+2bp"):
         for kind, values in gains(mean, model, over).items():
             rows.append([kind, over, *(_number(m, values[m], signed=True) for m in chosen)])
-    return _table(["LR", "over", *(_HEADS[m] for m in chosen)], rows)
+    return table(["LR", "over", *(_HEADS[m] for m in chosen)], rows)
 
 
 def _bars_table(results: Sequence[Result], model: str) -> list[str]:
     found = bars(scores_of(results), model, _checks(results, model))
     rows = ([b.kind, b.name, f"{b.found:.3f}", b.needed, "pass" if b.met else "FAIL"] for b in found)
-    return _table(["LR", "what", "found", "needed", ""], rows)
+    return table(["LR", "what", "found", "needed", ""], rows)
 
 
 def _checks_table(results: Sequence[Result], model: str) -> list[str]:
     names = list(results[0].checks[model])
     rows = ([r.name, *(f"{float(r.checks[model].get(name, float('nan'))):.4g}" for name in names)] for r in results)
-    return _table(["clip", *names], rows)
+    return table(["clip", *names], rows)
 
 
 def _clips_table(results: Sequence[Result], metric: str) -> list[str]:
@@ -126,4 +119,4 @@ def _clips_table(results: Sequence[Result], metric: str) -> list[str]:
             truth = _number(metric, r.ground_truth["niqe"]) if metric == "niqe" else ""
             rows.append([r.name, kind, *(_number(metric, scores[m][metric]) for m in methods), truth])
     head = ["clip", "LR", *methods, "truth" if metric == "niqe" else ""]
-    return _table(head, rows)
+    return table(head, rows)

@@ -67,7 +67,7 @@ def test_the_teacher_is_given_shifted_times_between_zero_and_one(shift: float) -
     work = stage("teacher", recipe(teacher={"shift": shift, "noise_only": 0.0}))
     times = times_of(work.student)
     run(work, 0, 4)
-    assert all(t.dtype == torch.float32 and t.shape == (2,) and 0 < float(t.min()) for t in times)
+    assert all(t.dtype == torch.float32 and t.shape == (2,) and float(t.min()) > 0 for t in times)
     for step, t in enumerate(times):
         draw = torch.rand(2, 2, generator=random_source(work.seed, "teacher", "t", step))[0]
         torch.testing.assert_close(t, flow.shift_time(0.02 + 0.98 * draw, shift))

@@ -128,7 +128,8 @@ class Run:
         return Prefetch(make, first=first * stage.batches_per_step, depth=3)
 
     def _train(self, stage: Stage, folder: Path, first: int, mark: str) -> None:
-        recipe, sums, begin = self.recipe, {}, time.perf_counter()
+        recipe, begin = self.recipe, time.perf_counter()
+        sums: dict[str, list[float]] = {}
         with self._batches(stage, first) as batches:
             for step in range(first, stage.steps):
                 _collect(sums, stage.update(step, batches))

@@ -29,7 +29,8 @@ def build(recipe: Recipe, weights: Weights | None = None) -> Generator:
         generator = Generator(PRESETS[recipe.model])
     if weights is not None:
         generator.load_state_dict(weights)
-    return generator.to(recipe.device, memory_format=torch.channels_last)
+    generator.to(memory_format=torch.channels_last)
+    return generator.to(recipe.device)
 
 
 def frozen(recipe: Recipe, weights: Weights) -> Generator:

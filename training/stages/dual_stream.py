@@ -139,7 +139,7 @@ class DualStream(Stage):
         z_fake, z_real = flow.interpolate(x, noise, t), flow.interpolate(batch.z0, noise, t)
         x_real, real_taps = self.look(self.real, z_fake, t, batch)
         x_fake, fake_taps = self.look(self.fake, z_fake, t, batch)
-        with torch.no_grad(), self.autocast():
+        with torch.no_grad():  # in float32 as the others: the features of equal latents must be equal
             paired = [*self.look(self.real, z_real, t, batch)[1], *self.look(self.fake, z_real, t, batch)[1]]
         e = self.energy
         return {

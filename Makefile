@@ -1,10 +1,12 @@
-# make install | test | check. Everything happens in .venv; nothing else on the machine is changed.
+# make demo [VIDEO=my.mp4] | install | test | check. Everything happens in .venv; nothing else on the machine is changed.
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: install test check clean
+VIDEO := examples/dog.mp4
+
+.PHONY: demo install test check clean
 
 install: $(STAMP)
 
@@ -18,6 +20,10 @@ $(STAMP): requirements/run.txt pyproject.toml hatch_build.py $(wildcard native/*
 $(DEV_STAMP): $(STAMP) requirements/dev.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
+
+demo: export VIDEO := $(VIDEO)
+demo: $(STAMP)
+	@$(BIN)/python examples/demo.py --out demo -- "$$VIDEO"
 
 test: $(DEV_STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest

@@ -9,9 +9,9 @@ backward. Leave the machine alone meanwhile: the bars are for two cores that do 
 """
 
 import argparse
+import hashlib
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -21,13 +21,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import arguments
+import av
 import child
 import environment
 import speed_figures as figures
 from speed_figures import Cost, Figure, Sample
 from speed_parts import CODEC, PARTS, PRESET, Spec
 
-from duovsr_vs.errors import DuoVsrError, OptionError
+from duovsr_vs.errors import DuoVsrError
 
 HERE = Path(__file__).resolve().parent
 CHOICES = ("engine", "filter", "cli", "help")
@@ -38,45 +40,41 @@ BUSY = 0.5
 """Load average of the last minute above which somebody else is at work."""
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--only", nargs="+", choices=CHOICES, default=list(CHOICES), help="which measurements (all)")
-    add("--size", default="480x270", metavar="WxH", help="of the input; the output is four times as wide and high")
-    add("--frames", type=int, default=144, help="of the longer of the two lengths (144); the shorter is a sixth")
+    add("--frames", type=int, default=144, help="of the longer of the two runs (144), a multiple of 24")
     add("--repeats", type=int, default=3, help="repetitions of everything (3)")
-    add("--model", default=None, help="shipped name or file (the default model)")
-    add("--random", choices=("nano", "small"), default=None, help="instead: random weights of this preset")
-    add("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
-    add("--threads", type=int, default=None, help="CPU threads of the model (torch's choice)")
-    add("--json", type=Path, default=HERE / "results" / "speed.json", help="file for the record")
-    add("--quick", action="store_true", help="a small size once, to see that all runs; the figures mean nothing")
-    args = parser.parse_args(arguments)
+    add("--random", choices=("nano", "small"), help="instead of --model: random weights of this preset")
+    arguments.add_engine(parser)
+    arguments.add_output(parser, "speed.json")
+    args = parser.parse_args(given)
     if args.quick:
-        args.size, args.frames, args.repeats = "96x64", 6, 1
+        args.size, args.frames, args.repeats = "64x48", 48, 1
     return args
 
 
 def spec_of(args: argparse.Namespace, folder: str) -> Spec:
     """The arguments, checked."""
-    size = re.fullmatch(r"(\d+)x(\d+)", args.size)
-    if size is None:
-        raise OptionError(f"--size {args.size}: width x height is needed, such as 480x270")
-    if args.frames < 2 or args.repeats < 1:
-        raise OptionError(f"--frames {args.frames} --repeats {args.repeats}: at least 2 frames and 1 are needed")
-    given = {"model": args.model, "device": args.device, "threads": args.threads}
-    options = {name: value for name, value in given.items() if value is not None}
-    spec = Spec(
-        part="", folder=folder, lengths=[max(args.frames // 6, 1), args.frames], width=int(size[1]),
-        height=int(size[2]), options=options,
-    )  # fmt: skip
-    _ = spec.size  # refuses what cannot be upscaled
-    return spec
+    arguments.positive(frames=args.frames, repeats=args.repeats)
+    width, height = arguments.input_size(args.size)
+    lengths, options = list(figures.two_lengths(args.frames)), arguments.engine_options(args)
+    return Spec(part="", folder=folder, lengths=lengths, width=width, height=height, options=options)
 
 
 def say(text: str) -> None:
     """Progress and errors, apart from the tables."""
     print(text, file=sys.stderr, flush=True)
+
+
+def stream_hash(path: Path) -> str:
+    """Of the packets of a file's video stream: equal where engine, conversion and encoder did the same work."""
+    digest = hashlib.sha256()
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            digest.update(bytes(packet))
+    return digest.hexdigest()[:16]
 
 
 class Bench:
@@ -88,12 +86,13 @@ class Bench:
         self.samples: dict[str, list[Sample]] = {}
         self.help: list[float] = []
         self.plans: dict[str, dict[str, Any]] = {}
-        self.bytes: dict[str, int] = {}
+        self.streams: dict[str, str] = {}
 
     def prepare(self) -> None:
         """Make the clips and frames that all measurements share."""
         if {"engine", "filter", "cli"} & set(self.only):
             self.part("clips")
+            self.part("frames")
         if "cli" in self.only:
             self.part("outputs")
 
@@ -128,8 +127,8 @@ class Bench:
         """A part by itself, timed within its process."""
         spec = replace(self.spec, options=self.spec.options | options)
         answer = self.part(name.replace(" ", "_").lower(), spec)
-        if "bytes" in answer:
-            self.bytes["encode alone"] = answer["bytes"]
+        if name == "encode":
+            self.streams[name] = stream_hash(self.spec.path("encoded.mkv"))
         if "plan" in answer:
             self.plans[options.get("precision", "auto")] = answer["plan"]
         found = figures.sample(*(Cost(*cost) for cost in answer["costs"]), self.lengths)
@@ -150,15 +149,21 @@ class Bench:
     def _command_line(self) -> Sample:
         """`duovsr upscale`, from file to file."""
         output = self.spec.path("upscaled.mkv")
-        more = [word for name, value in self.spec.options.items() for word in (f"--{name}", str(value))]
-        more += ["--codec", CODEC, "--encoder-options", f"preset={PRESET}", "--overwrite"]
+        more = [
+            *arguments.as_words(self.spec.options),
+            "--codec",
+            CODEC,
+            "--encoder-options",
+            f"preset={PRESET}",
+            "--overwrite",
+        ]
         costs = []
         for length in self.lengths:
             used = child.run(
                 [child.program("duovsr"), "upscale", str(self.spec.clip(length)), "-o", str(output), *more]
             )
             costs.append(Cost(used.wall, used.core))
-        self.bytes["command line"] = output.stat().st_size
+        self.streams["command line"] = stream_hash(output)
         return figures.sample(*costs, self.lengths)
 
     def part(self, name: str, spec: Spec | None = None) -> dict[str, Any]:
@@ -230,8 +235,8 @@ def report(bench: Bench, found: list[Figure], machine: dict[str, Any], load: tup
     if "command line" in bench.samples:
         stage, seconds = figures.slowest_stage(bench.samples, STAGES)
         lines.append(f"the limit of the command line is {stage}: {1000 * seconds:.1f} ms a frame by itself")
-        sizes = ", ".join(f"{name} {size}" for name, size in bench.bytes.items())
-        lines.append(f"bytes of the encoded files, which must agree but for the header: {sizes}")
+        equal = len(set(bench.streams.values())) == 1
+        lines.append(f"its video stream and that of the encoder alone {'are equal' if equal else 'DIFFER'}")
     return "\n".join(lines)
 
 
@@ -240,7 +245,7 @@ def record(bench: Bench, found: list[Figure]) -> dict[str, Any]:
     return {
         "plans": bench.plans,
         "lengths": bench.lengths,
-        "bytes": bench.bytes,
+        "streams": bench.streams,
         "samples": {name: [asdict(s) for s in samples] for name, samples in bench.samples.items()},
         "help_seconds": bench.help,
         "figures": [figure.record() for figure in found],
@@ -263,19 +268,18 @@ def measure(args: argparse.Namespace, folder: str) -> Bench:
     return bench
 
 
-def main(arguments: list[str] | None = None) -> int:
-    args = parse(arguments)
+def main(given: list[str] | None = None) -> int:
+    args = parse(given)
     before = os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory(prefix="duovsr-speed-") as folder:
             bench = measure(args, folder)
         found, machine, load = results(bench, args.quick), environment.describe(), (before, os.getloadavg()[0])
         print(report(bench, found, machine, load, args.quick))
-        given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
-        whole = {"machine": machine, "arguments": given, "load": load} | record(bench, found)
+        whole = {"machine": machine, "arguments": arguments.recorded(args), "load": load} | record(bench, found)
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(whole, indent=1) + "\n")
-    except (DuoVsrError, OSError) as error:
+    except (DuoVsrError, OSError, ValueError) as error:
         say(f"speed: {error}")
         return 1
     except KeyboardInterrupt:

@@ -16,6 +16,8 @@ FILTER_SLOWER = 10.0
 WHOLE_OVER_PARTS = 1.10
 """Core time of the command line over the sum of its parts'."""
 HELP_SECONDS = 0.5
+STEP = 24
+"""A common multiple of the models' chunks (8 and 6 frames)."""
 PEAK_BYTES = 1.5e9
 GROWTH = 1.05
 """Peak memory of the longer clip over that of the shorter one."""
@@ -36,6 +38,15 @@ class Sample:
     wall: float
     core: float
     start: float
+
+
+def two_lengths(frames: int) -> tuple[int, int]:
+    """Frames of the short and the long run, about a sixth of `frames` and `frames`.
+
+    Both are multiples of STEP: the filter works in whole chunks, and a part of one takes as long as all of it.
+    """
+    many = max(round(frames / STEP), 2) * STEP
+    return max(round(many / 6 / STEP), 1) * STEP, many
 
 
 def sample(short: Cost, long: Cost, lengths: tuple[int, int]) -> Sample:

@@ -1,7 +1,7 @@
 """One part of a run, alone in a fresh process: `python speed_parts.py SPEC`; SPEC and the answer on stdout are JSON.
 
-Two parts make what the others need in a folder: `clips` (clip_<n>.mp4, and lr.npy: float RGB of the longest one) and
-`outputs` (hr.npy, hr.yuv: what the engine makes of it); `model` makes one with random weights. The others are timed.
+Four parts make what the others need, in a folder: `clips` (clip_<n>.mp4), `frames` (lr.npy: float RGB of the longest
+one), `outputs` (hr.npy, hr.yuv: what the engine makes of it), `model` (one with random weights). The others are timed.
 """
 
 import json
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from duovsr_vs.engine.options import Options
+from duovsr_vs.errors import DuoVsrError
 from duovsr_vs.video.colour import ColourTags, resolve_matrix
 from duovsr_vs.video.convert import FromRGB, ToRGB
 from duovsr_vs.video.encoding import THREADS, Encoding, choose
@@ -71,7 +72,7 @@ def there_and_back(count: int, frames: int) -> list[int]:
 
 
 def clips(spec: Spec) -> dict[str, Any]:
-    """Moving pictures of the wanted size and lengths, from the example; the longest also as the engine gets it."""
+    """Moving pictures of the wanted size and lengths, from the example."""
     with av.open(str(EXAMPLE)) as container:
         source = [f.reformat(spec.width, spec.height, "yuv420p") for f in container.decode(video=0)]
     for length in spec.lengths:
@@ -83,6 +84,11 @@ def clips(spec: Spec) -> dict[str, Any]:
                 source[number].pts, source[number].time_base = n, stream.codec_context.time_base
                 container.mux(stream.encode(source[number]))
             container.mux(stream.encode())
+    return {}
+
+
+def frames(spec: Spec) -> dict[str, Any]:
+    """Float RGB of the longest clip, as the command line would hand it to the engine."""
     with VideoReader(str(spec.clip(spec.lengths[-1]))) as reader:
         convert = ToRGB(reader.info.layout, _tags(reader.info), spec.width, spec.height)
         np.save(spec.path("lr.npy"), np.stack([convert(frame.image) for frame in reader.frames()]))
@@ -171,7 +177,7 @@ def from_rgb(spec: Spec) -> dict[str, Any]:
 
 
 def encode(spec: Spec) -> dict[str, Any]:
-    """Frames for the encoder, in memory, to a file; also the file's size."""
+    """Frames for the encoder, in memory, to a file."""
     encoding, file = _encoding(spec), spec.path("encoded.mkv")
     images = _output_images(spec, encoding)
 
@@ -183,7 +189,7 @@ def encode(spec: Spec) -> dict[str, Any]:
                 container.mux(stream.encode(image))
             container.mux(stream.encode())
 
-    return _timed(work, spec) | {"bytes": file.stat().st_size}
+    return _timed(work, spec)
 
 
 def _timed(work: Callable[[int], None], spec: Spec) -> dict[str, Any]:
@@ -246,8 +252,11 @@ def _lr(spec: Spec) -> list[Any]:
     return list(torch.from_numpy(frames))
 
 
-PARTS = {f.__name__: f for f in (clips, outputs, model, engine, decode, to_rgb, from_rgb, encode)}
+PARTS = {f.__name__: f for f in (clips, frames, outputs, model, engine, decode, to_rgb, from_rgb, encode)}
 
 if __name__ == "__main__":
     given = Spec(**json.loads(sys.argv[1]))
-    json.dump(PARTS[given.part](given), sys.stdout)
+    try:
+        json.dump(PARTS[given.part](given), sys.stdout)
+    except DuoVsrError as error:
+        sys.exit(f"{given.part}: {error}")

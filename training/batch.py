@@ -15,6 +15,7 @@ from torch import Tensor
 from duovsr_vs.model.config import NULL_CLASS
 from duovsr_vs.model.features import Condition
 from duovsr_vs.model.generator import Generator
+from training.data.degrade import KINDS
 
 SOFT_CLASS = 1
 """Quality class of targets that were softened; the null class is 0 and the best one is last."""
@@ -37,6 +38,8 @@ class Batch:
     """Latents of the (perhaps softened) ground truth, (b 2 96 h/2 w/2)."""
     quality: Tensor
     """(b,) quality class of each target."""
+    clean: Tensor
+    """(b,) float, 1 where the LR is the ground truth shrunk and nothing else."""
     flow: Tensor
     """(b 2 4h 4w) dx, dy from the first frame to the second, in HR pixels."""
     mask: Tensor
@@ -79,7 +82,8 @@ def prepare(generator: Generator, arrays: Mapping[str, Any], seed: int, step: in
     condition = generator.condition(lr)
     z0 = generator.encode(hr, condition)
     flow, mask = torch.from_numpy(arrays["flow"]).to(device), torch.from_numpy(arrays["mask"]).to(device).float()
-    return Batch(condition, z0, quality.to(device), flow, mask)
+    clean = torch.from_numpy(arrays["kind"]).to(device) == KINDS.index("clean")
+    return Batch(condition, z0, quality.to(device), (clean & ~is_soft.to(device)).float(), flow, mask)
 
 
 def shared_noise(like: Tensor, seed: int, *names: object) -> Tensor:

@@ -40,6 +40,15 @@ def temporal_loss(error: Tensor, flow: Tensor, mask: Tensor, scale: float = 20.0
     return scale * difference.sum() / (3 * mask.sum()).clamp_min(1)
 
 
+def consistency_loss(mismatch: Tensor, clean: Tensor, scale: float = 20.0) -> Tensor:
+    """scale · ⟨|D·x̂ − LR|⟩ over the samples whose LR holds nothing but the ground truth.
+
+    mismatch: (b t 12 h w), D·x̂ − LR in units of the pixel range.  clean: (b,), 1 or 0.
+    """
+    per_sample = reduce(mismatch.abs(), "b t c h w -> b", "mean")
+    return scale * (per_sample * clean).sum() / clean.sum().clamp_min(1)
+
+
 def velocity_loss(v: Tensor, target: Tensor) -> Tensor:
     """⟨‖v − sg v*‖²⟩."""
     return F.mse_loss(v, target.detach())

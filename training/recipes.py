@@ -34,6 +34,8 @@ class StageRecipe:
     """Side of a crop in LR pixels, even."""
     temporal: float = 0.15
     """Weight of the loss on what flickers along the motion (not in the paper)."""
+    consistency: float = 0.5
+    """Weight of the loss on what the output, shrunk, misses of a clean LR (not in the paper)."""
     ema: float = 0.998
     """Decay of the weight average that is evaluated and handed on."""
     clip: float = 1.0

@@ -14,10 +14,10 @@ BAND = 16
 
 
 def compose(base: Tensor, coefficients: Tensor, seen: Tensor, strength: float) -> Tensor:
-    """Output = R + strength·(residual − κ·U·(D·residual − m)), one frame.
+    """Output = R + strength·(residual − U·q), one frame.
 
     base: B of the LR frame, (3 h w) float32.  coefficients: (1 96 h/2 w/2), channels last, any float type;
-    seen: (3 h w) float32; both as `Generator.one_step` gives them for this frame.
+    seen: q, (3 h w) float32; both as `Generator.one_step` gives them for this frame.
     Returns (3 4h 4w) float32, not clamped. With strength 0 it is exactly R.
     """
     if strength == 0:

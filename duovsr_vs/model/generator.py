@@ -17,11 +17,12 @@ from .codec import (
     encode_residual,
     fixed_convolution,
     from_latent_grid,
+    to_latent_grid,
 )
 from .config import CELL, ModelConfig
 from .features import Condition, condition, frames_of
 from .network import Block, FlowNetwork
-from .resample import enlarge
+from .resample import CONSISTENCY_REACH, consistency, enlarge, pad_edges
 
 
 class Generator(nn.Module):
@@ -59,14 +60,18 @@ class Generator(nn.Module):
     # -- denoising ----------------------------------------------------------------------------------------------
 
     def consist(self, x0: Tensor, kappa: Tensor, condition: Condition) -> Tensor:
-        """One back-projection of R + residual onto the LR, with weight κ: y ← y − κ·U·(D·y − m).
+        """Two back-projections of R + residual onto the LR, with weight κ: y ← y − κ·U·(D·y − m).
 
         y: coefficients of x̂0; m = LR − D·R, what the base misses of the LR. Shapes (b t …), κ (b t 1 h w).
         """
         scale = self.scale(condition).flatten(0, 1)
-        shrunk = fixed_convolution(x0.flatten(0, 1) * scale, cell_shrink()) - condition.missing.flatten(0, 1)
-        seen = fixed_convolution(shrunk * kappa.flatten(0, 1), cell_enlarge())
-        return x0 - frames_of(seen / scale, x0.shape[1])
+        seen = to_take_off(self.mismatch(x0, condition), kappa.flatten(0, 1))
+        return x0 - frames_of(fixed_convolution(to_latent_grid(seen), cell_enlarge()) / scale, x0.shape[1])
+
+    def mismatch(self, x0: Tensor, condition: Condition) -> Tensor:
+        """D·(R + residual) − LR of clean latents, (b·t 12 h/2 w/2), channels ordered (dy dx c)."""
+        coefficients = (x0 * self.scale(condition)).flatten(0, 1)
+        return fixed_convolution(coefficients, cell_shrink()).float() - condition.missing.flatten(0, 1)
 
     def denoise(
         self, z_t: Tensor, t: Tensor, condition: Condition, quality: Tensor, taps: list[Tensor] | None = None
@@ -106,11 +111,22 @@ class Generator(nn.Module):
         """Residual of frames, with the network in `dtype`; the same as `generate` but never leaves the latent grid.
 
         condition: of one clip (1 t …); lifted: (1 c h/2 w/2) of the noise.  Returns the residual's coefficients
-        (t 96 h/2 w/2) in `dtype`, channels last, and κ·(D·residual − m), (t 3 h w) float32: what `compose` takes.
+        (t 96 h/2 w/2) in `dtype`, channels last, and what consistency takes off on the LR grid, (t 3 h w) float32:
+        what `compose` takes.
         """
         frames = condition.features.shape[1]
         features = condition.features[0].to(dtype).contiguous(memory_format=torch.channels_last)
         predicted, kappa = self.network(features, lifted, None, frames)
         coefficients = predicted.mul_(self.deviation.to(dtype)).mul_(condition.gain[0].to(dtype))
-        shrunk = (fixed_convolution(coefficients, cell_shrink()).float() - condition.missing[0]) * kappa
-        return coefficients, from_latent_grid(shrunk)
+        mismatch = fixed_convolution(coefficients, cell_shrink()).float() - condition.missing[0]
+        return coefficients, to_take_off(mismatch, kappa)
+
+
+def to_take_off(mismatch: Tensor, kappa: Tensor) -> Tensor:
+    """The LR picture q whose enlargement two back-projections take off: q = κ·r + κ·(r − A·κ·r), r the mismatch.
+
+    mismatch: (n 12 h/2 w/2), kappa: (n 1 h/2 w/2).  Returns (n 3 h w) float32.
+    """
+    first = from_latent_grid(mismatch * kappa)
+    left = to_latent_grid(consistency(pad_edges(first, *([CONSISTENCY_REACH] * 4))))
+    return first + from_latent_grid((mismatch - left) * kappa)

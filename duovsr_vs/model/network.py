@@ -106,7 +106,7 @@ class FlowNetwork(nn.Module):
         if it has been folded into the blocks.
 
         `taps` collects the activations after each block, for a discriminator. Returns F (b·t 96 h w) and κ in
-        (0, 1), (b·t 1 h w).
+        [0, 1], (b·t 1 h w).
         """
         h = self.features(features).add_(lifted)
         if bias is not None:
@@ -123,6 +123,9 @@ class FlowNetwork(nn.Module):
 
 
 def soft_switch(x: Tensor) -> Tensor:
-    """(0, 1) from the real line, ½ + ½·u/(1 + |u|) with u = 8x: a sigmoid of exactly rounded operations."""
+    """[0, 1] from the real line: ½ + 0.6·u/(1 + |u|), u = 8x, held in range, so that 0 and 1 can be reached.
+
+    A sigmoid of exactly rounded operations.
+    """
     u = x * 8
-    return 0.5 + 0.5 * u / (1 + u.abs())
+    return (0.5 + 0.6 * u / (1 + u.abs())).clamp(0, 1)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from duovsr_vs.model.config import PRESETS
+from duovsr_vs.model.features import frames_of
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch
 from training.learner import Learner
-from training.losses import robust_latent_loss, temporal_loss
+from training.losses import consistency_loss, robust_latent_loss, temporal_loss
 from training.recipes import Recipe, StageRecipe
 
 Figures = dict[str, float]
@@ -108,14 +109,17 @@ class Stage(ABC):
         twin.load_state_dict(self.result())
         return twin.eval().requires_grad_(False)
 
-    def flicker(self, x0: Tensor, batch: Batch) -> Tensor:
-        """`temporal_loss` of a clean estimate, in pixels."""
+    def pixel_terms(self, x0: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
+        """Weighted temporal and consistency losses of a clean estimate, in pixels."""
         error = self.student.decode(x0 - batch.z0, batch.condition)
-        return temporal_loss(error, batch.flow, batch.mask)
+        flicker = temporal_loss(error, batch.flow, batch.mask)
+        mismatch = self.student.mismatch(x0, batch.condition)
+        missed = consistency_loss(frames_of(mismatch, x0.shape[1]), batch.clean)
+        figures = {"temporal": float(flicker.detach()), "consistency": float(missed.detach())}
+        return self.common.temporal * flicker + self.common.consistency * missed, figures
 
-    def pixel_and_time_loss(self, x0: Tensor, batch: Batch, weight: Tensor | None = None) -> tuple[Tensor, Figures]:
-        """Robust latent loss plus the weighted temporal loss."""
+    def paired_loss(self, x0: Tensor, batch: Batch, weight: Tensor | None = None) -> tuple[Tensor, Figures]:
+        """Robust latent loss against the ground truth plus `pixel_terms`."""
         latent = robust_latent_loss(x0, batch.z0, self.energy, weight)
-        flicker = self.flicker(x0, batch)
-        figures = {"latent": float(latent.detach()), "temporal": float(flicker.detach())}
-        return latent + self.common.temporal * flicker, figures
+        terms, figures = self.pixel_terms(x0, batch)
+        return latent + terms, {"latent": float(latent.detach()), **figures}

@@ -159,12 +159,12 @@ class DualStream(Stage):
                 figures["ratio"] = self.gradient_ratio(
                     x, self.matching(step) * terms["dmd"], s.adversarial * terms["gan"]
                 )
-            ours = s.regression * robust_latent_loss(x, batch.z0, self.energy)
-            flicker = self.flicker(x, batch)
+            latent = robust_latent_loss(x, batch.z0, self.energy)
+            pixels, more = self.pixel_terms(x, batch)
             loss = self.matching(step) * terms["dmd"] + s.adversarial * terms["gan"] + s.feature * terms["features"]
-            loss = loss + ours + self.common.temporal * flicker
+            loss = loss + s.regression * latent + pixels
             figures["gradient"] = self.learners["student"].update(loss, step)
-        return figures | {"latent": float(ours.detach()), "temporal": float(flicker.detach())}
+        return figures | {"latent": float(latent.detach()), **more}
 
     @staticmethod
     def gradient_ratio(x: Tensor, matching: Tensor, adversarial: Tensor) -> float:

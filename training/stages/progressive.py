@@ -67,11 +67,11 @@ class Progressive(Stage):
             x0 = self.student.denoise(z_t, times[0], batch.condition, batch.quality)
         error = (x0 - target) * self.energy * flow.expand(flow.error_weight(times[0]), x0)
         loss = error.square().mean()
-        flicker = self.flicker(x0, batch)
-        gradient = self.learners["student"].update(loss + self.common.temporal * flicker, within)
+        terms, figures = self.pixel_terms(x0, batch)
+        gradient = self.learners["student"].update(loss + terms, within)
         return {
             "velocity": float(loss.detach()),
-            "temporal": float(flicker.detach()),
+            **figures,
             "gradient": gradient,
             "steps": count,
         }

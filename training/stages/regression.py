@@ -22,5 +22,5 @@ class Regression(Stage):
         noise = shared_noise(batch.z0, self.seed, self.name, step)
         with self.autocast():
             x0 = self.student.generate(noise, batch.condition, batch.quality)
-        loss, figures = self.pixel_and_time_loss(x0, batch)
+        loss, figures = self.paired_loss(x0, batch)
         return {**figures, "gradient": self.learners["student"].update(loss, step)}

@@ -30,5 +30,5 @@ class Teacher(Stage):
         z_t = flow.interpolate(batch.z0, shared_noise(batch.z0, self.seed, self.name, step), t)
         with self.autocast():
             x0 = self.student.denoise(z_t, t, batch.condition, batch.quality)
-        loss, figures = self.pixel_and_time_loss(x0, batch, flow.error_weight(t))
+        loss, figures = self.paired_loss(x0, batch, flow.error_weight(t))
         return {**figures, "gradient": self.learners["student"].update(loss, step)}

@@ -64,7 +64,7 @@ def synthetic_clip(frames: int, height: int, width: int, seed: int = 0, cut: int
     return clip
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Tiny tensors are not worth sharing between threads, least of all on a machine that is busy."""
     threads = torch.get_num_threads()

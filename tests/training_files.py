@@ -38,6 +38,7 @@ def arrays(seed: int, count: int = 2, patch: int = PATCH) -> dict[str, Any]:
         "hr": np.stack([c[1:3] for c in clips]),
         "flow": np.ascontiguousarray(flow),
         "mask": np.ones((count, 4 * patch, 4 * patch), np.uint8),
+        "kind": np.zeros(count, np.int64),
     }
 
 
@@ -124,6 +125,6 @@ def times_of(generator: Generator) -> list[Tensor]:
 def make_pack(folder: Path) -> Path:
     """Three small films, packed: two to train on, one to validate on."""
     for n, name in enumerate(("park", "river", "tower")):
-        save_video(folder / f"{name}.mp4", film(3, 104, 200, seed=n))
+        save_video(folder / f"{name}.mp4", film(3, 96, 192, seed=n))
     pack(folder, folder / "pack", jobs=1, val_share=0.4, say=lambda _: None)
     return folder / "pack"

@@ -15,26 +15,11 @@ import pytest
 import torch
 from video_files import decoded, make_video, picture, planes, times
 
-from duovsr_vs.cli.main import main
 from duovsr_vs.engine.options import Options
 from duovsr_vs.engine.upscaler import Upscaler
 
 Cli = Callable[..., tuple[int, str, str]]
 DUOVSR = [sys.executable, "-c", "from duovsr_vs.cli.main import main; main()"]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command line in this process: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["duovsr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capfd.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
 
 
 def test_help_needs_neither_torch_nor_av_nor_numpy() -> None:

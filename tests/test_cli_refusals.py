@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import DUOVSR, Cli, cli  # noqa: F401 (a fixture)
+from test_cli import DUOVSR, Cli
 from test_video_reader import fast_start, interlaced
 from video_files import decoded, make_video
 
 
-def refused(cli: Cli, expected: int, words: str, *arguments: object) -> None:  # noqa: F811
+def refused(cli: Cli, expected: int, words: str, *arguments: object) -> None:
     """The command fails with that code, says those words in a short text, and shows no traceback."""
     code, out, err = cli(*arguments)
     assert code == expected, err
@@ -62,12 +62,12 @@ def video(tmp_path: Path) -> Path:
         (["--faster"], "No such option"),
     ],
 )
-def test_absurd_arguments_are_usage_errors(video: Path, option: list[object], words: str, cli: Cli) -> None:  # noqa: F811
+def test_absurd_arguments_are_usage_errors(video: Path, option: list[object], words: str, cli: Cli) -> None:
     refused(cli, 2, words, "upscale", video, "-o", video.parent / "b.mkv", *option)
     assert not (video.parent / "b.mkv").exists()
 
 
-def test_names_that_cannot_be_written_are_refused(video: Path, tiny_model: Path, cli: Cli) -> None:  # noqa: F811
+def test_names_that_cannot_be_written_are_refused(video: Path, tiny_model: Path, cli: Cli) -> None:
     folder = video.parent
     (folder / "b.mkv").write_bytes(b"precious")
     (folder / "link.mkv").symlink_to(video)
@@ -82,7 +82,7 @@ def test_names_that_cannot_be_written_are_refused(video: Path, tiny_model: Path,
     assert len(decoded(folder / "b.mkv")) == 3
 
 
-def test_what_cannot_be_read_is_refused(tmp_path: Path, cli: Cli) -> None:  # noqa: F811
+def test_what_cannot_be_read_is_refused(tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "text.mp4").write_text("no video\n" * 50)
     (tmp_path / "none.y4m").write_bytes(b"YUV4MPEG2 W48 H32 F25:1 Ip C420\n")
     out = ["-o", tmp_path / "b.mkv"]
@@ -95,12 +95,12 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, cli: Cli) -> None:  # no
     assert not (tmp_path / "b.mkv").exists()
 
 
-def test_an_interlaced_video_runs_when_it_is_said_to_be_progressive(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:  # noqa: F811
+def test_an_interlaced_video_runs_when_it_is_said_to_be_progressive(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
     source = interlaced(tmp_path / "i.mkv")
     assert cli("upscale", source, "-o", tmp_path / "b.mkv", "--assume-progressive", "--model", tiny_model)[0] == 0
 
 
-def test_models_that_do_not_exist_or_do_not_fit_are_refused(video: Path, cli: Cli) -> None:  # noqa: F811
+def test_models_that_do_not_exist_or_do_not_fit_are_refused(video: Path, cli: Cli) -> None:
     out, bad = ["-o", video.parent / "b.mkv"], video.parent / "bad.safetensors"
     refused(cli, 1, "known are nano", "upscale", video, *out, "--model", "nanno")
     bad.write_bytes(b"\x80\x04\x95" + b"\0" * 100)
@@ -109,7 +109,7 @@ def test_models_that_do_not_exist_or_do_not_fit_are_refused(video: Path, cli: Cl
     refused(cli, 1, "damaged", "info", bad)
 
 
-def test_a_size_that_changes_in_the_middle_leaves_nothing(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:  # noqa: F811
+def test_a_size_that_changes_in_the_middle_leaves_nothing(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
     parts = [make_video(tmp_path / f"{w}.ts", 5, size=(w, 32)).read_bytes() for w in (48, 64)]
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
     code, _, err = cli("upscale", tmp_path / "both.ts", "-o", tmp_path / "b.mkv", "--model", tiny_model)
@@ -118,13 +118,13 @@ def test_a_size_that_changes_in_the_middle_leaves_nothing(tmp_path: Path, tiny_m
 
 
 @pytest.mark.parametrize("size", [(17, 16), (16, 23), (31, 17)])
-def test_one_frame_of_an_odd_size_is_enough(tmp_path: Path, size: tuple[int, int], tiny_model: Path, cli: Cli) -> None:  # noqa: F811
+def test_one_frame_of_an_odd_size_is_enough(tmp_path: Path, size: tuple[int, int], tiny_model: Path, cli: Cli) -> None:
     source = make_video(tmp_path / "a.mkv", 1, size=size, codec="ffv1")
     assert cli("upscale", source, "-o", tmp_path / "b.mkv", "--model", tiny_model)[0] == 0
     assert (decoded(tmp_path / "b.mkv")[0].width, decoded(tmp_path / "b.mkv")[0].height) == (4 * size[0], 4 * size[1])
 
 
-def test_a_truncated_video_is_finished_and_reported_with_code_3(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:  # noqa: F811
+def test_a_truncated_video_is_finished_and_reported_with_code_3(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
     whole = fast_start(make_video(tmp_path / "a.mp4", 40, size=(96, 64), options={"crf": "1"}), tmp_path / "fast.mp4")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
@@ -135,7 +135,7 @@ def test_a_truncated_video_is_finished_and_reported_with_code_3(tmp_path: Path, 
     assert f"cut.mp4 is damaged: {40 - got} frames are missing; the {got} frames that decode were written" in err
 
 
-def test_a_failed_run_keeps_the_old_output(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:  # noqa: F811
+def test_a_failed_run_keeps_the_old_output(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
     parts = [make_video(tmp_path / f"{w}.ts", 5, size=(w, 32)).read_bytes() for w in (48, 64)]
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
     (tmp_path / "b.mkv").write_bytes(b"old")

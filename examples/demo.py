@@ -18,7 +18,9 @@ from typing import IO
 
 import av
 import numpy as np
-from demo_pictures import View, before_after, count_frames, frames_at, save_png, temporal_profile
+from demo_pictures import View, before_after, count_frames, rgb_frames, save_png, temporal_profile
+
+from duovsr_vs.errors import DuoVsrError
 
 EXAMPLES = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
@@ -126,7 +128,7 @@ class Demo:
             self.upscale(self.video, self.out / VIDEO)
             frames = count_frames(self.out / VIDEO)
             shown = min(frames, THROUGH_VSPIPE)
-            say(f"\n2. {shown} frames of it through vspipe and examples/upscale.vpy (not kept)")
+            say(f"\n2. its frames 0 to {shown - 1} through vspipe and examples/upscale.vpy (not kept)")
             self.vspipe(self.video, "-p", "-e", str(shown - 1), "--")
             say("\n3. are the pixels equal?")
             say(f"   {self.compare()}")
@@ -181,12 +183,12 @@ class Demo:
         total = frames * width * height
         if pixels:
             raise DemoError(f"NO: {pixels} of {total} pixels differ between command line and vspipe; please report it")
-        return f"yes: {frames} frames of a 16-bit RGB copy, {total} pixels, are equal through both"
+        return f"yes: of a 16-bit RGB copy (frames 0 to {frames - 1}), all {total} pixels are equal through both"
 
     def draw(self, frames: int) -> None:
         """Both pictures. frames: of the upscaled video."""
         large = self.out / VIDEO
-        view, after = View.of(self.video, frames), frames_at(large, [frames // 2])[0]
+        view, after = View.of(self.video, frames), next(rgb_frames(large, [frames // 2]))
         save_png(self.out / PICTURE, lambda height: before_after(view, after, height), PICTURE_BYTES)
         save_png(
             self.out / PROFILE, lambda height: temporal_profile(view, self.video, large, frames, height), PICTURE_BYTES
@@ -202,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         Demo(args.video, args.out, args.model).run()
-    except (DemoError, OSError) as error:
+    except (DemoError, DuoVsrError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -3,7 +3,7 @@
 Frames are (h w 3) uint8 RGB; the upscaled video is exactly SCALE times as wide and high as its source.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,10 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from duovsr_vs.video.colour import resolve_matrix
+from duovsr_vs.video.convert import ToRGB
+from duovsr_vs.video.reader import VideoReader
 
 Picture = NDArray[np.uint8]
 Map = NDArray[np.float32]
@@ -38,8 +42,8 @@ class View:
     @classmethod
     def of(cls, path: Path, frames: int, samples: int = 9) -> "View":
         """frames: of the video; samples: how many of them are compared with the middle one."""
-        middle = frames_at(path, [frames // 2])[0]
-        others = frames_at(path, sorted({n * frames // samples for n in range(samples)}))
+        middle = next(rgb_frames(path, [frames // 2]))
+        others = rgb_frames(path, {n * frames // samples for n in range(samples)})
         grey = _grey(middle)
         movement = np.mean([np.abs(grey - _grey(other)) for other in others], axis=0)
         detail = np.abs(cv2.Laplacian(grey, cv2.CV_32F))
@@ -67,16 +71,16 @@ def _grey(picture: Picture) -> Map:
     return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
 
 
-def frames_at(path: Path, numbers: Sequence[int]) -> list[Picture]:
-    """Frames by ascending number; fewer where the video ends before."""
-    found: list[Picture] = []
-    with av.open(path) as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            if index == numbers[len(found)]:
-                found.append(frame.to_ndarray(format="rgb24"))
-                if len(found) == len(numbers):
-                    break
-    return found
+def rgb_frames(path: Path, numbers: Collection[int]) -> Iterator[Picture]:
+    """Frames by ascending number, fewer where the video ends before. In duovsr's own conversion: full chroma."""
+    with VideoReader(str(path), assume_progressive=True) as reader:
+        info = reader.info
+        tags, _ = resolve_matrix(info.tags, info.layout, info.height, None)
+        to_rgb = ToRGB(info.layout, tags, info.width, info.height)
+        for frame in reader.frames(min(numbers), max(numbers) + 1):
+            if frame.number in numbers:
+                planes = to_rgb(frame.image) * 255
+                yield planes.round().clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 
 def count_frames(path: Path) -> int:
@@ -129,15 +133,8 @@ def span_of_profile(frames: int) -> tuple[int, int]:
 
 def columns_over_time(path: Path, span: tuple[int, int], x: int, enlarged: bool) -> Picture:
     """(h t 3): pixel column x of the frames of a span, in output pixels; enlarged: the video is the small one."""
-    found = []
-    with av.open(path) as container:
-        for index, frame in enumerate(container.decode(video=0)):
-            if index >= span[1]:
-                break
-            if index >= span[0]:
-                picture = frame.to_ndarray(format="rgb24")
-                found.append(_enlarged_column(picture, x) if enlarged else picture[:, x])
-    return np.stack(found, axis=1)
+    frames = rgb_frames(path, range(*span))
+    return np.stack([_enlarged_column(frame, x) if enlarged else frame[:, x] for frame in frames], axis=1)
 
 
 def _enlarged_column(picture: Picture, x: int) -> Picture:

@@ -190,6 +190,17 @@ def test_flicker_sends_its_gradient_to_both_frames() -> None:
     assert error.grad is not None and error.grad[:, 0].any() and error.grad[:, 1].any()
 
 
+def test_only_samples_with_a_clean_lr_pay_for_what_their_shrunk_output_misses() -> None:
+    mismatch, clean = normal(3, 2, 12, 4, 4), torch.tensor([1.0, 0.0, 1.0])
+    mismatch[0], mismatch[2] = 0.02, -0.04
+    mismatch.requires_grad_()
+    loss = losses.consistency_loss(mismatch, clean)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(20 * 0.03)
+    assert mismatch.grad is not None and [bool(g.any()) for g in mismatch.grad] == [True, False, True]
+    assert losses.consistency_loss(mismatch.detach(), torch.zeros(3)) == 0
+
+
 # -- velocities -------------------------------------------------------------------------------------------------
 
 

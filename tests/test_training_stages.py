@@ -51,6 +51,12 @@ def test_only_some_targets_are_softened_and_those_are_the_labelled_ones() -> Non
     assert seen == {SOFT_CLASS, network.config.best_class}
 
 
+def test_a_target_belongs_to_a_clean_lr_if_nothing_but_shrinking_came_between() -> None:
+    network = build(recipe())
+    assert next(batches(network)).clean.tolist() == [1, 0]
+    assert next(batches(network, soft=1.0)).clean.tolist() == [0, 0]
+
+
 def test_softening_keeps_flat_pictures_and_sums() -> None:
     flat = torch.full((2, 2, 3, 16, 16), 0.3)
     torch.testing.assert_close(soften(flat, torch.tensor([0.9, 1.8])), flat)
@@ -88,6 +94,19 @@ def test_the_regression_sees_one_step_from_noise_only() -> None:
     times = times_of(work.student)
     run(work, 0, 2)
     assert [t.tolist() for t in times] == [[1, 1]] * 2
+
+
+@pytest.mark.parametrize("name", ["regression", "teacher", "progressive", "dual_stream"])
+@pytest.mark.parametrize("term", ["temporal", "consistency"])
+def test_losses_in_pixels_count_by_their_weight(name: str, term: str) -> None:
+    batch = one_batch()
+    found = []
+    for weight in (0.0, 1.0, 2.0):
+        work = stage(name, recipe(**{name: {"temporal": 0.0, "consistency": 0.0, term: weight}}))
+        loss, figures = work.pixel_terms(batch.z0 + 0.1 * shared_noise(batch.z0, 0, "test"), batch)
+        found.append(float(loss))
+        assert found[-1] == pytest.approx(weight * figures[term]) and figures[term] > 0
+    assert found[0] == 0 and found[2] == pytest.approx(2 * found[1])
 
 
 # -- guidance ---------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ PATCH = 16
 
 @cache
 def arrays(seed: int, count: int = 2, patch: int = PATCH) -> dict[str, Any]:
-    """What `PackedClips.batch` gives, of pictures that glide by 3 HR pixels to the left and 1 up."""
+    """What `PackedClips.batch` gives: pictures that glide 3 HR pixels to the left and 1 up, the first of a clean LR."""
     clips = [film(4, 4 * patch, 4 * patch, seed=100 * seed + n) for n in range(count)]
     flow = np.broadcast_to(np.array([-3, -1], np.float32)[:, None, None], (count, 2, 4 * patch, 4 * patch))
     return {
@@ -38,7 +38,7 @@ def arrays(seed: int, count: int = 2, patch: int = PATCH) -> dict[str, Any]:
         "hr": np.stack([c[1:3] for c in clips]),
         "flow": np.ascontiguousarray(flow),
         "mask": np.ones((count, 4 * patch, 4 * patch), np.uint8),
-        "kind": np.zeros(count, np.int64),
+        "kind": np.arange(count),
     }
 
 

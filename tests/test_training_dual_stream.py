@@ -27,7 +27,7 @@ from training.batch import Batch
 from training.discriminator import Discriminator, default_taps
 from training.stages.dual_stream import DualStream, held
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("trainer_alone")
 
 
 def dual_stream(bf16: bool = False, **fields: Any) -> DualStream:

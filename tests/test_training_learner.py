@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from training.learner import SMALLEST_RATE, Learner, rate
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("trainer_alone")
 
 
 def small_network(seed: int = 0) -> nn.Module:

@@ -23,7 +23,7 @@ from training.data.sources import DataError
 from training.loop import LOG, RESULT, STATE, Run, TrainingError, read_facts, write_tensors
 from training.recipes import STAGES, Recipe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("trainer_alone")
 
 RECIPE = replace(SMOKE, dual_stream=replace(SMOKE.dual_stream, steps=3))
 STOP_AT = 3
@@ -36,7 +36,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(packed: Path, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def finished(packed: Path, trainer_alone: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     """A run by the command that was never interrupted, and what it said."""
     out, said = tmp_path_factory.mktemp("whole"), io.StringIO()
     with contextlib.redirect_stdout(said):

@@ -9,7 +9,7 @@ from torch import Tensor
 from duovsr_vs.model import flow
 from training import losses
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("trainer_alone")
 
 SHAPE = (3, 2, 4, 5, 6)
 

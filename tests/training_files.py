@@ -15,7 +15,6 @@ from conftest import random_weights
 from data_clips import film, save_video
 from torch import Tensor, nn
 
-from duovsr_vs.model.codec import cell_enlarge, cell_shrink
 from duovsr_vs.model.config import PRESETS
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch, prepare
@@ -67,7 +66,6 @@ def weights(seed: int) -> Weights:
 
 def stage(name: str, chosen: Recipe | None = None) -> Stage:
     """A stage that starts from different random weights for each stage that it needs."""
-    cell_shrink.cache_clear(), cell_enlarge.cache_clear()  # an engine may have left inference tensors there
     cls = CLASSES[name]
     return cls(chosen or recipe(), {needed: weights(n) for n, needed in enumerate(cls.needs, 1)})
 

@@ -38,7 +38,7 @@ Frame = np.ndarray
 
 
 class DemoError(Exception):
-    """The demo cannot go on; its text is one sentence for people."""
+    """The demo cannot go on; its text is one sentence for people, or empty where a command has said it already."""
 
 
 def say(text: str) -> None:
@@ -106,7 +106,7 @@ def differing_pixels(one: Iterator[Frame], other: Iterator[Frame]) -> tuple[int,
         if a is None and b is None:
             return count, pixels
         if a is None or b is None or a.shape != b.shape:
-            raise DemoError(f"command line and vspipe differ in number or size of frames, after {count} equal ones")
+            raise DemoError(f"command line and vspipe differ in number or size of frames, after frame {count}")
         pixels += int((a != b).any(axis=0).sum())
         count += 1
 
@@ -152,7 +152,7 @@ class Demo:
         done = subprocess.run(command, env=self.environment(), check=False, stderr=subprocess.PIPE if quiet else None)
         if done.returncode not in (0, DAMAGED):
             said = (done.stderr or b"").decode(errors="replace").strip()
-            raise DemoError(f"duovsr upscale did not finish{f': {said}' if said else '; see the line above'}")
+            raise DemoError(f"the RGB copy was not upscaled: {said}" if quiet else "")
 
     def vspipe_command(self, source: Path, *more: str) -> list[str]:
         arguments = {"source": str(source.resolve())} | ({"model": self.model} if self.model else {})
@@ -171,15 +171,20 @@ class Demo:
         self.upscale(copy, made, "--codec", "ffv1", quiet=True)
         with av.open(made) as container:
             width, height = container.streams.video[0].width, container.streams.video[0].height
-        command = self.vspipe_command(copy, "-")
+        log = self.scratch / "vspipe.txt"
         with (
-            (self.scratch / "vspipe.txt").open("w+b") as said,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, env=self.environment()) as process,
+            log.open("wb") as said,
+            subprocess.Popen(
+                self.vspipe_command(copy, "-"), stdout=subprocess.PIPE, stderr=said, env=self.environment()
+            ) as process,
         ):
             assert process.stdout is not None
-            frames, pixels = differing_pixels(frames_of_file(made), frames_of_pipe(process.stdout, width, height))
-        if process.returncode:
-            raise DemoError("vspipe did not upscale the RGB copy: " + (self.scratch / "vspipe.txt").read_text().strip())
+            try:
+                frames, pixels = differing_pixels(frames_of_file(made), frames_of_pipe(process.stdout, width, height))
+            except DemoError as error:
+                process.stdout.close()
+                process.wait()
+                raise DemoError(f"{error}; vspipe said: {' '.join(log.read_text().split())}") from None
         total = frames * width * height
         if pixels:
             raise DemoError(f"NO: {pixels} of {total} pixels differ between command line and vspipe; please report it")
@@ -205,7 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         Demo(args.video, args.out, args.model).run()
     except (DemoError, DuoVsrError, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
+        if str(error):
+            print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

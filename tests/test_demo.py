@@ -103,6 +103,15 @@ def test_what_is_not_a_video_gives_one_sentence_and_leaves_nothing(
     assert not (tmp_path / "demo").exists()
 
 
+def test_what_the_command_line_refuses_is_said_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = make_video(tmp_path / "a.mkv", 2, (12, 10), codec="ffv1")
+    assert demo.main([str(source), "--out", str(tmp_path / "demo")]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("duovsr: ") and "12x10" in said
+    assert said.count("\n") == 1
+    assert not any((tmp_path / "demo").iterdir())
+
+
 def test_vspipe_gets_absolute_names_because_it_runs_in_the_folder_of_the_script(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

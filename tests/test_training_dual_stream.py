@@ -22,8 +22,9 @@ from training_files import (
     weights,
 )
 
+from duovsr_vs.model import flow
 from duovsr_vs.model.generator import Generator
-from training.batch import Batch
+from training.batch import Batch, shared_noise
 from training.discriminator import Discriminator, default_taps
 from training.stages.dual_stream import DualStream, held
 
@@ -147,11 +148,43 @@ def test_the_heads_see_noised_latents_only_and_the_same_of_both_scores() -> None
     assert len({float(t[0]) for t in times["real"]}) == 5
 
 
+def noise_in(seen: Tensor, clean: Tensor, t: Tensor) -> Tensor:
+    """ε of a network's input c_in·((1 − t)·clean + t·ε)."""
+    z = seen.reshape(clean.shape) / flow.expand(flow.input_scale(t), clean)
+    return (z - flow.expand(1 - t, z) * clean) / flow.expand(t, z)
+
+
+def test_ground_truth_and_generated_get_the_same_noise_and_the_fake_score_trains_with_its_own() -> None:
+    work, batch = dual_stream(low=0.02, high=1.0), one_batch()
+    with torch.no_grad():
+        x = work.generated(batch, "aux", 0)
+    times, inputs = times_of(work.fake), seen_by(work.fake)
+    work.auxiliary(0, batch)
+    own, real, fake = (noise_in(*given) for given in zip(inputs, (x, batch.z0, x), times, strict=True))
+    torch.testing.assert_close(real, fake, atol=1e-3, rtol=1e-3)
+    assert all(0.9 < float(noise.std()) < 1.1 and noise.mean().abs() < 0.1 for noise in (own, real, fake))
+    assert not torch.equal(times[0], times[1]) and not torch.allclose(own, real, atol=0.1)
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_feature_matching_of_a_perfect_student_is_zero(bf16: bool) -> None:
     work, batch = dual_stream(bf16), one_batch()
     assert work.streams(0, batch.z0.clone(), batch)["features"] == 0
     assert work.streams(0, batch.z0 + 0.1, batch)["features"] > 0
+
+
+def test_distribution_matching_moves_the_student_from_the_fake_estimate_to_the_real_one() -> None:
+    work, batch = dual_stream(), one_batch()
+    with torch.no_grad():
+        work.fake.network.out.weight.mul_(1.2)
+    x = (batch.z0 + 0.1).requires_grad_()
+    (gradient,) = torch.autograd.grad(work.streams(0, x, batch)["dmd"], x)
+    t = work.times(batch, work.settings.low, work.settings.high, "student", 0)
+    z = flow.interpolate(x.detach(), shared_noise(x, work.seed, "shared", 0), t)
+    x_real, x_fake = (work.look(score, z, t, batch)[0].detach() for score in (work.real, work.fake))
+    wanted = (x_fake - x_real) * work.energy**2
+    cosine = torch.nn.functional.cosine_similarity(gradient.flatten(1), wanted.flatten(1))
+    assert float(cosine.min()) > 0.999
 
 
 def test_distribution_matching_is_zero_while_the_scores_agree_and_uses_float32() -> None:
@@ -207,14 +240,19 @@ def test_the_fake_score_learns_what_the_student_makes_now() -> None:
     assert not same(work.fake.state_dict(), other.fake.state_dict())
 
 
-def test_the_fake_score_gets_better_at_what_it_is_trained_on() -> None:
+def test_the_fake_score_learns_to_denoise_what_it_is_given_instead_of_the_ground_truth() -> None:
     work, batch = dual_stream(fake_learning_rate=3e-3, steps=1000, warmup=1), one_batch()
-    with torch.no_grad():
-        x = work.generated(batch, "x")
-    before = work.update_fake(0, x, batch)
-    for n in range(1, 40):
+    x, t = batch.z0.flip(-1), torch.full((2,), 0.5)
+    z = flow.interpolate(x, shared_noise(x, 0, "test"), t)
+
+    @torch.no_grad()
+    def error(target: Tensor) -> float:
+        return float((work.fake.denoise(z, t, batch.condition, batch.quality) - target).square().mean())
+
+    before = error(x)
+    for n in range(40):
         work.update_fake(n, x, batch)
-    assert work.update_fake(0, x, batch) < 0.95 * before
+    assert error(x) < 0.9 * before < before < error(batch.z0)
 
 
 def test_the_heads_learn_to_tell_real_from_generated() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import sys
 import threading
 import weakref
@@ -114,6 +115,8 @@ def _sentence(error: BaseException) -> str:
 
 def _upscaler(options: Options, width: int, height: int) -> Upscaler:
     """The upscaler of these options and this size, made when no other instance has it. On the engine's thread."""
+    # Read when torch loads its OpenMP: waiting threads sleep, instead of keeping decoder and encoder from the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from .engine.upscaler import Upscaler
 
     file = registry.resolve(options.model)

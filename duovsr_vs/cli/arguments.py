@@ -40,7 +40,10 @@ Frames = Annotated[str | None, _option(PART, "Number of frames, or a duration hh
 Codec = Annotated[
     str | None, _option(ENCODE, "Encoder (default: libx264, above 10 bits libx265; in webm libvpx-vp9 or libsvtav1).")
 ]
-Crf = Annotated[float | None, _option(ENCODE, "Quality, smaller is better (default: 16 for libx264, 18 for libx265).")]
+Crf = Annotated[
+    float | None,
+    _option(ENCODE, "Quality, smaller is better (default: libx264 16, libx265 18, libvpx-vp9 20, libsvtav1 22)."),
+]
 PixFmt = Annotated[str | None, _option(ENCODE, "Pixel format (default: depth and subsampling of the input).")]
 EncoderOptions = Annotated[
     list[str] | None, _option(ENCODE, "More for the encoder: preset=slow,tune=film.", metavar="K=V,...")

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ModelError
-from ..model.registry import describe, known, resolve
+from ..model.registry import describe, known, resolve, stages_of
 from .exits import FAILED
 
 PACKAGES = ("torch", "numpy", "av", "vapoursynth", "safetensors")
@@ -56,11 +56,19 @@ def _model(facts: dict[str, Any]) -> list[str]:
         f"hash     {facts['hash']}",
         f"size     {facts['bytes'] / 1e6:.2f} MB, {facts['tensors']} tensors",
     ]
-    stages = provenance.get("stages") or ["not recorded"]
-    lines.append(f"stages   {', '.join(str(stage) for stage in stages)}")
-    lines += [f"{name:<8} {value}" for name, value in provenance.items() if name != "stages"]
+    lines.append(f"stages   {stages_of(provenance)}")
+    lines += _listed("data", [_source(source) for source in provenance.get("data", [])])
+    lines += [f"{name:<8} {value}" for name, value in provenance.items() if name not in ("stages", "data")]
     lines.append("config   " + ", ".join(f"{k}={_short(v)}" for k, v in config.items() if k != "name"))
     return lines
+
+
+def _source(source: Any) -> str:
+    return ", ".join(str(value) for value in source.values() if value) if isinstance(source, dict) else str(source)
+
+
+def _listed(name: str, items: list[str]) -> list[str]:
+    return [f"{name if n == 0 else '':<8} {item}" for n, item in enumerate(items)]
 
 
 def _short(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..model.registry import DEFAULT, describe, known
+from ..model.registry import DEFAULT, describe, known, stages_of
 
 
 def run(as_json: bool) -> None:
@@ -15,5 +15,5 @@ def run(as_json: bool) -> None:
         return
     for name, fact in facts.items():
         mark = " (default)" if name == DEFAULT else ""
-        stages = ", ".join(str(stage) for stage in fact["provenance"].get("stages", [])) or "not recorded"
+        stages = stages_of(fact["provenance"])
         print(f"{name}{mark}: {fact['bytes'] / 1e6:.1f} MB, {str(fact['hash'])[:16]}, stages: {stages}")

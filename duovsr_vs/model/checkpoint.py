@@ -70,7 +70,7 @@ def save(
 ) -> str:
     """Write a model file atomically; `dtype` stores the weights in that type. Returns the model's hash."""
     tensors = {
-        f"{prefix}.{name}": tensor.detach().cpu().to(dtype or tensor.dtype).contiguous()
+        f"{prefix}.{name}": tensor.detach().to("cpu", dtype or tensor.dtype, copy=True).contiguous()
         for prefix, weights in sets.items()
         for name, tensor in weights.items()
     }

@@ -83,3 +83,12 @@ def describe(path: Path) -> dict[str, Any]:
         "tensors": len(tensors),
         "bytes": path.stat().st_size,
     }
+
+
+def stages_of(provenance: dict[str, Any]) -> str:
+    """The stages of training that a model went through, in words: `regression (10000 updates), teacher (…)`."""
+    stages = provenance.get("stages") or ["not recorded"]
+    return ", ".join(
+        f"{stage.get('stage')} ({stage.get('updates')} updates)" if isinstance(stage, dict) else str(stage)
+        for stage in stages
+    )

@@ -191,7 +191,7 @@ def pack(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m training.data.pack", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m training pack", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of videos and photos, searched below")
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards and their index")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from duovsr_vs.cli.main import main
 from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, save
-from duovsr_vs.model.codec import cell_enlarge, cell_shrink
 from duovsr_vs.model.config import PRESETS, ModelConfig
 from duovsr_vs.model.generator import Generator
 
@@ -69,13 +68,7 @@ def synthetic_clip(frames: int, height: int, width: int, seed: int = 0, cut: int
 
 @pytest.fixture(scope="module")
 def trainer_alone() -> Iterator[None]:
-    """The trainer as in a process of its own: on one thread, and without kernels that an engine cached for inference.
-
-    Tiny tensors are not worth sharing between threads, least of all on a busy machine. Tensors that were made in
-    inference mode cannot be part of a graph.
-    """
-    for kernel in (cell_shrink, cell_enlarge):
-        kernel.cache_clear()
+    """The trainer on one thread: tiny tensors are not worth sharing, least of all on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

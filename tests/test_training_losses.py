@@ -133,7 +133,7 @@ def test_feature_matching_of_equal_features_is_zero_and_the_real_ones_are_target
     moved[0].requires_grad_()
     loss = losses.feature_matching_loss(moved, real)
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(0.25) and moved[0].grad is not None
+    assert float(loss.detach()) == pytest.approx(2 * 0.25) and moved[0].grad is not None
     assert all(tap.grad is None for tap in real)
 
 

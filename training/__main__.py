@@ -52,11 +52,12 @@ def train(command: str, arguments: list[str]) -> int:
     """`run` or one stage."""
     parser = argparse.ArgumentParser(
         prog=f"python -m training {command}",
-        description="Every field of the recipe can be overridden: --regression.steps 100, --seed 1 and so on.",
+        description="Every field of the recipe can be overridden: --regression.steps 100, --seed 1 and so on. "
+        "--dry-run prints them all; training/recipes.py says what they mean.",
     )
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="nano-cpu")
-    parser.add_argument("--data", type=Path, required=True, help="folder that `pack` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="run folder; a run that stopped there goes on")
+    parser.add_argument("--data", type=Path, help="folder that `pack` wrote")
+    parser.add_argument("--out", type=Path, help="run folder; a run that stopped there goes on")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and stop")
     options, overrides = parser.parse_known_args(arguments)
 
@@ -69,6 +70,8 @@ def train(command: str, arguments: list[str]) -> int:
     if options.dry_run:
         print(recipe.to_json())
         return 0
+    if options.data is None or options.out is None:
+        parser.error("--data and --out are needed (without them only --dry-run works)")
     run = Run(recipe, options.data, options.out, lambda text: print(text, flush=True))
     run.all_stages() if command == "run" else run.stage(command)
     return 0

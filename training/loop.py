@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from duovsr_vs.errors import DuoVsrError
+from duovsr_vs.engine.machine import resolve_device
+from duovsr_vs.errors import DuoVsrError, OptionError
 from training.batch import Batch, prepare
 from training.data.dataset import PackedClips
 from training.data.prefetch import Prefetch
@@ -36,7 +38,9 @@ class TrainingError(DuoVsrError):
 
 def fingerprint(recipe: Recipe, stage: str) -> str:
     """What must be equal for a stage to go on where it stopped."""
-    text = json.dumps([recipe.model, recipe.seed, recipe.video_share, asdict(recipe.stage(stage))], sort_keys=True)
+    text = json.dumps(
+        [recipe.model, recipe.seed, recipe.video_share, recipe.bf16, asdict(recipe.stage(stage))], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -49,8 +53,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
 
 def read_facts(path: Path) -> dict[str, str]:
     """Metadata of a file that `write_tensors` wrote."""
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise TrainingError(f"{path} is damaged ({error}); delete it") from error
 
 
 def result_of(folder: Path, stage: str) -> Weights:
@@ -71,8 +78,10 @@ class Run:
         self.train = PackedClips(data, "train")
         self.data = data
         self._validation: Validation | None = None
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "recipe.json").write_text(recipe.to_json() + "\n")
+        try:
+            self.device = resolve_device(recipe.device)
+        except RuntimeError as error:
+            raise OptionError(f"--device {recipe.device}: {str(error).splitlines()[0]}; use cpu or cuda") from error
 
     @property
     def validation(self) -> Validation:
@@ -94,9 +103,11 @@ class Run:
             self._check(folder / RESULT, mark)
             self.say(f"{name}: finished before")
             return
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         stage = build_stage(name, self.recipe, self.out, result_of)
         first = self._resume(stage, folder / STATE, mark)
+        (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
+        _ = self.validation  # clips that cannot be measured are found before the training, not after it
         self._train(stage, folder, first, mark)
         scores = self.validation.measure(stage.averaged())
         self._log(folder, stage.steps, {"evaluation": scores})
@@ -114,7 +125,10 @@ class Run:
         if not path.exists():
             return 0
         self._check(path, mark)
-        stage.load_state(load_file(path))
+        try:
+            stage.load_state(load_file(path))
+        except (SafetensorError, KeyError, RuntimeError) as error:
+            raise TrainingError(f"{path} is damaged ({error}); delete it, the stage then starts anew") from error
         return int(read_facts(path)["step"])
 
     def _batches(self, stage: Stage, first: int) -> Prefetch[Batch]:
@@ -140,7 +154,7 @@ class Run:
                     self._log(folder, done, figures)
                     self._tell(stage, done, figures)
                     sums = {}
-                if done % recipe.save_every == 0:
+                if done % recipe.save_every == 0 or done == stage.steps:
                     write_tensors(folder / STATE, stage.state(), {"recipe": mark, "step": str(done)})
                 if done % recipe.evaluate_every == 0 and done < stage.steps:
                     scores = self.validation.measure(stage.averaged())
@@ -155,7 +169,12 @@ class Run:
     @staticmethod
     def _log(folder: Path, step: int, figures: Mapping[str, object]) -> None:
         with (folder / LOG).open("a") as file:
-            file.write(json.dumps({"step": step, **figures}) + "\n")
+            file.write(json.dumps({"step": step, **_finite(figures)}) + "\n")
+
+
+def _finite(figures: Mapping[str, object]) -> dict[str, object]:
+    """What is not a number becomes null: JSON knows no NaN."""
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in figures.items()}
 
 
 def _collect(sums: dict[str, list[float]], figures: Figures) -> None:

@@ -43,9 +43,10 @@ def temporal_loss(error: Tensor, flow: Tensor, mask: Tensor, scale: float = 20.0
 def consistency_loss(mismatch: Tensor, clean: Tensor, scale: float = 20.0) -> Tensor:
     """scale · ⟨|D·x̂ − LR|⟩ over the samples whose LR holds nothing but the ground truth.
 
-    mismatch: (b t 12 h w), D·x̂ − LR in units of the pixel range.  clean: (b,), 1 or 0.
+    mismatch: (b t 12 h w), D·x̂ − LR in units of the pixel range.  clean: (b,), 1 or 0. The outermost positions do not
+    count: there the residual beyond the crop is missing.
     """
-    per_sample = reduce(mismatch.abs(), "b t c h w -> b", "mean")
+    per_sample = reduce(mismatch[..., 1:-1, 1:-1].abs(), "b t c h w -> b", "mean")
     return scale * (per_sample * clean).sum() / clean.sum().clamp_min(1)
 
 
@@ -84,6 +85,6 @@ def hinge_generator_loss(fake: Tensor) -> Tensor:
 
 
 def feature_matching_loss(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-    """L_FM = Σ_l ⟨(φ_l(fake) − sg φ_l(real))²⟩ over the taps of both score models, mean over taps."""
+    """L_FM = Σ_l ⟨(φ_l(fake) − sg φ_l(real))²⟩ over the taps of both score models."""
     terms = [F.mse_loss(f.float(), r.detach().float()) for f, r in zip(fake, real, strict=True)]
-    return torch.stack(terms).mean()
+    return torch.stack(terms).sum()

@@ -9,6 +9,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from duovsr_vs.errors import OptionError
+from duovsr_vs.model.config import PRESETS
+
 STAGES = ("regression", "teacher", "guided", "progressive", "dual_stream")
 """Order in which a run goes through the stages; each starts from the one before."""
 
@@ -16,7 +19,7 @@ STAGES = ("regression", "teacher", "guided", "progressive", "dual_stream")
 def _require(**conditions: bool) -> None:
     for name, good in conditions.items():
         if not good:
-            raise ValueError(f"{name} is out of range; see its description in training/recipes.py")
+            raise OptionError(f"the recipe's {name} is out of range; see its description in training/recipes.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,10 @@ class StageRecipe:
             batch=self.batch >= 1,
             patch=self.patch >= 16 and self.patch % 2 == 0,
             ema=0 <= self.ema < 1,
+            clip=self.clip > 0,
+            warmup=self.warmup >= 0,
+            temporal=self.temporal >= 0,
+            consistency=self.consistency >= 0,
         )
 
 
@@ -158,6 +165,15 @@ class Recipe:
     evaluate_every: int = 1000
     """Updates between two evaluations on the validation split; each stage ends with one."""
 
+    def __post_init__(self) -> None:
+        _require(
+            model=self.model in PRESETS,
+            video_share=0 <= self.video_share <= 1,
+            log_every=self.log_every >= 1,
+            save_every=self.save_every >= 1,
+            evaluate_every=self.evaluate_every >= 1,
+        )
+
     def to_json(self) -> str:
         """All fields as JSON."""
         return json.dumps(asdict(self), indent=1, sort_keys=True)
@@ -196,7 +212,7 @@ RECIPES = {
             matching=0.5,
             matching_end=0.3,
             adversarial=0.2,
-            feature=0.1,
+            feature=0.0125,
             regression=1.0,
             temporal=0.5,
             high=0.6,

@@ -3,7 +3,8 @@
 A residual is transformed to luma and colour differences, cut into the 4x4 blocks of the LR pixels, cosine-transformed,
 and divided by a local gain (computed from the LR frame) and by one constant per coefficient. Four LR pixels make one
 latent position, so latents are (b 96 h/2 w/2). All of it is linear in the residual, so that decoding, the operators U
-and D of `resample` and the consistency step are small fixed convolutions between latents and LR pictures.
+and D of `resample` and the consistency step are small fixed convolutions between latents and LR pictures. Their kernels
+are made once, outside any inference mode, so that the trainer may use them after an engine has run.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ GAIN_SCALE, GAIN_FLOOR, GAIN_POWER = 0.2, 0.02, 0.4
 
 
 @cache
+@torch.inference_mode(False)
 def colour_matrix() -> Tensor:
     """(3, 3) RGB -> (Y, (R−B)/2, (−R+2G−B)/4); its rows are orthogonal."""
     return torch.tensor([LUMA, (0.5, 0.0, -0.5), (-0.25, 0.5, -0.25)], dtype=torch.float64)
 
 
 @cache
+@torch.inference_mode(False)
 def dct_basis() -> Tensor:
     """(16, 4, 4) orthonormal 4x4 DCT-II basis pictures, low frequencies first (by u + v, then u)."""
     k = torch.arange(SCALE, dtype=torch.float64)
@@ -42,6 +45,7 @@ def dct_basis() -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def decoding() -> Tensor:
     """(24, 3, 4, 4): coefficient -> RGB block. `encoding` is its inverse on the kept coefficients."""
     to_rgb = torch.linalg.inv(colour_matrix())
@@ -51,6 +55,7 @@ def decoding() -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def encoding() -> Tensor:
     """(24, 3, 4, 4): coefficient = Σ over the RGB block of weight · value."""
     matrix = colour_matrix()
@@ -86,6 +91,7 @@ def decode_residual(coefficients: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def cell_decoding() -> Tensor:
     """(192, 96, 1, 1) convolution: latent position -> its 8x8 RGB pixels, outputs ordered (y c x)."""
     side = SCALE * CELL
@@ -99,6 +105,7 @@ def cell_decoding() -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def cell_shrink() -> Tensor:
     """(12, 96, 3, 3) convolution: D of the decoded residual, on the latent grid; outputs ordered (dy dx c).
 
@@ -116,6 +123,7 @@ def cell_shrink() -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def cell_enlarge() -> Tensor:
     """(96, 12, 3, 3) convolution: coefficients of U·q for an LR picture q on the latent grid (channels dy dx c)."""
     phases = torch.tensor(up_weights(), dtype=torch.float64)  # phase, tap

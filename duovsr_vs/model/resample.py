@@ -104,6 +104,7 @@ ROW_BLOCK = 8
 
 
 @cache
+@torch.inference_mode(False)
 def wide_up_matrix() -> Tensor:
     """(12, 32): U along a row, for a block of LR pixels at once."""
     matrix = torch.zeros(ROW_BLOCK + 2 * UP_REACH, SCALE * ROW_BLOCK)

@@ -234,7 +234,7 @@ UNFIXED = pytest.mark.xfail(
 def test_a_header_of_ours_that_says_nonsense_is_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"detailed.a": torch.zeros(1)}, path, {"format": "duovsr", **metadata})
-    with pytest.raises(ModelError, match="configuration|header|damaged"):
+    with pytest.raises(ModelError, match=r"configuration|header|damaged"):
         load(path)
 
 

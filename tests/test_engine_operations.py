@@ -228,10 +228,6 @@ def is_proven(name: str, kind: str) -> bool:
     return operation in known or (name, kind) in PROVEN or (kind == "bool" and (name, "bfloat16") in PROVEN)
 
 
-UNFIXED = pytest.mark.xfail(
-    strict=True,
-    reason="float32 conv2d leaves oneDNN below 20480 values, and for 1x1 on one thread: call oneDNN directly",
-)
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "half strength, other size": {"strength": 0.5, "scale": 3},
@@ -240,11 +236,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-RUNS = [
-    pytest.param(kind, precision, options, marks=UNFIXED if in_float32 else ())
-    for kind, precision, options in product(("tiny", "toy"), FLOATS, OPTIONS)
-    for in_float32 in [precision == "float32" or (kind == "toy" and options != "strength 0")]  # cross-fades are float32
-]
+RUNS = list(product(("tiny", "toy"), FLOATS, OPTIONS))
 
 
 @pytest.mark.parametrize(("kind", "precision", "options"), RUNS)

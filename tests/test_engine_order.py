@@ -149,10 +149,7 @@ def test_python_threads(case: Case, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_threads_of_torch(case: Case, count: int, request: pytest.FixtureRequest) -> None:
-    if count > 1 and (case.precision, case.width) == ("float32", 121):
-        reason = "a float32 1x1 conv2d leaves oneDNN on one thread: call oneDNN directly"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_threads_of_torch(case: Case, count: int) -> None:
     torch.set_num_threads(count)
     upscaler = case.upscaler()
     assert upscaler.plan.threads == count

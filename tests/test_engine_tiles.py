@@ -25,13 +25,7 @@ PRECISIONS = ["float32", pytest.param("bfloat16", marks=NEEDS_BFLOAT16)]
 SIZES = [(121, 69), (17, 131), (150, 16), (65, 64), (100, 98)]
 TILED = [(*size, tile) for size in SIZES for tile in (32, 34, 64, 98) if tile < max(size)]
 """(width, height, tile): whole and last tiles, wide and narrow, some of them thinner than the halo."""
-UNFIXED = pytest.mark.xfail(
-    strict=True,
-    reason="float32 conv2d leaves oneDNN below 20480 values (37 channels: 553 positions): call oneDNN directly",
-)
-LARGE_ENOUGH = {(65, 64, 34), (100, 98, 34), (100, 98, 64), (100, 98, 98), (121, 69, 64), (121, 69, 98)}
-"""Where the smallest tile and the whole frame are on the same side of that limit."""
-RUNS = [pytest.param("float32", *t, marks=() if t in LARGE_ENOUGH else UNFIXED) for t in TILED]
+RUNS = [pytest.param("float32", *tiled) for tiled in TILED]
 RUNS += [pytest.param("bfloat16", *tiled, marks=NEEDS_BFLOAT16) for tiled in TILED]
 
 

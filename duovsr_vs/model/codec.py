@@ -13,11 +13,11 @@ import math
 from functools import cache
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from .config import CELL, CHROMA_COEFFICIENTS, LATENT_PER_PIXEL, LUMA_COEFFICIENTS, SCALE
+from .convolution import convolve
 from .resample import UP_REACH, down_weights, filter_axis, pad_edges, up_weights
 
 LUMA = (0.25, 0.5, 0.25)
@@ -165,4 +165,4 @@ def local_gain(lr: Tensor) -> Tensor:
 
 def fixed_convolution(x: Tensor, weights: Tensor) -> Tensor:
     """Convolution with one of the fixed kernels above, zero beyond the frame; computed in the type of `x`."""
-    return F.conv2d(x, weights.to(x), padding=weights.shape[-1] // 2)
+    return convolve(x, weights.to(x))

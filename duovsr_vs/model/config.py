@@ -88,11 +88,11 @@ class ModelConfig:
     def receptive_field(self) -> int:
         """Halo in LR pixels beyond which nothing reaches an output pixel; a multiple of `tile_step`.
 
-        Convolutions reach one latent position each (input, two per block, output) and the consistency step three, an
+        Convolutions reach one latent position each (input, two per block, output) and the consistency step eight, an
         attention layer reaches to the far side of its window; the base resampler, gain and local mean reach less than
         16 LR pixels.
         """
-        reach = 2 * self.blocks + 5
+        reach = 2 * self.blocks + 10
         if self.attention_every:
             reach += (self.blocks // self.attention_every) * self.attention_window
         halo = reach * CELL + 2 * 4

@@ -16,13 +16,13 @@ from .codec import (
     decode_residual,
     encode_residual,
     fixed_convolution,
-    from_latent_grid,
     to_latent_grid,
 )
 from .config import CELL, ModelConfig
+from .consistency import to_take_off
 from .features import Condition, condition, frames_of
 from .network import Block, FlowNetwork
-from .resample import CONSISTENCY_REACH, consistency, enlarge, pad_edges
+from .resample import enlarge
 
 
 class Generator(nn.Module):
@@ -60,13 +60,13 @@ class Generator(nn.Module):
     # -- denoising ----------------------------------------------------------------------------------------------
 
     def consist(self, x0: Tensor, kappa: Tensor, condition: Condition) -> Tensor:
-        """Two back-projections of R + residual onto the LR, with weight κ: y ← y − κ·U·(D·y − m).
+        """R + residual made consistent with the LR: y ← y − U·q, q of `to_take_off` for D·y − m.
 
         y: coefficients of x̂0; m = LR − D·R, what the base misses of the LR. Shapes (b t …), κ (b t 1 h w).
         """
         scale = self.scale(condition).flatten(0, 1)
-        seen = to_take_off(self.mismatch(x0, condition), kappa.flatten(0, 1))
-        return x0 - frames_of(fixed_convolution(to_latent_grid(seen), cell_enlarge()) / scale, x0.shape[1])
+        q = to_latent_grid(to_take_off(self.mismatch(x0, condition), kappa.flatten(0, 1)))
+        return x0 - frames_of(fixed_convolution(q, cell_enlarge()) / scale, x0.shape[1])
 
     def mismatch(self, x0: Tensor, condition: Condition) -> Tensor:
         """D·(R + residual) − LR of clean latents, (b·t 12 h/2 w/2), channels ordered (dy dx c)."""
@@ -120,13 +120,3 @@ class Generator(nn.Module):
         coefficients = predicted.mul_(self.deviation.to(dtype)).mul_(condition.gain[0].to(dtype))
         mismatch = fixed_convolution(coefficients, cell_shrink()).float() - condition.missing[0]
         return coefficients, to_take_off(mismatch, kappa)
-
-
-def to_take_off(mismatch: Tensor, kappa: Tensor) -> Tensor:
-    """The LR picture q whose enlargement two back-projections take off: q = κ·r + κ·(r − A·κ·r), r the mismatch.
-
-    mismatch: (n 12 h/2 w/2), kappa: (n 1 h/2 w/2).  Returns (n 3 h w) float32.
-    """
-    first = from_latent_grid(mismatch * kappa)
-    left = to_latent_grid(consistency(pad_edges(first, *([CONSISTENCY_REACH] * 4))))
-    return first + from_latent_grid((mismatch - left) * kappa)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .attention import WindowAttention
 from .config import LATENT_CHANNELS, ModelConfig
+from .convolution import convolve_with
 from .features import FEATURE_CHANNELS
 
 TIME_FREQUENCIES = 16
@@ -53,11 +54,10 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, bias: Tensor | None) -> Tensor:
         """h: (n c h w), bias: (n c 1 1) or (1 c 1 1), None once `fold_bias` has put it into the convolution."""
-        inner: Tensor = self.first(F.relu(h))
+        inner = convolve_with(self.first, F.relu(h))
         if bias is not None:
             inner = inner.add_(bias)
-        out: Tensor = self.second(inner.relu_())
-        return out.add_(h)
+        return convolve_with(self.second, inner.relu_()).add_(h)
 
     def fold_bias(self, bias: Tensor) -> None:
         """Make (c,) the bias of the first convolution: at run time neither time nor quality class ever changes."""
@@ -96,8 +96,7 @@ class FlowNetwork(nn.Module):
 
     def lift(self, scaled: Tensor) -> Tensor:
         """First layer of the latent: c_in·z_t (n 96 h w) -> (n c h w). At one step from noise it is a constant map."""
-        lifted: Tensor = self.latent(scaled)
-        return lifted
+        return convolve_with(self.latent, scaled)
 
     def forward(
         self, features: Tensor, lifted: Tensor, bias: Tensor | None, frames: int, taps: list[Tensor] | None = None
@@ -108,7 +107,7 @@ class FlowNetwork(nn.Module):
         `taps` collects the activations after each block, for a discriminator. Returns F (b·t 96 h w) and κ in
         [0, 1], (b·t 1 h w).
         """
-        h = self.features(features).add_(lifted)
+        h = convolve_with(self.features, features).add_(lifted)
         if bias is not None:
             bias = bias.to(h.dtype).repeat_interleave(frames if bias.shape[1] > 1 else 1, dim=1)[..., None, None]
         for n, block in enumerate(self.blocks):
@@ -119,7 +118,7 @@ class FlowNetwork(nn.Module):
             if taps is not None:
                 taps.append(h)
         h = h.relu() if taps is not None else h.relu_()  # taps keep what came before
-        return self.out(h), soft_switch(self.kappa(h).float())
+        return convolve_with(self.out, h), soft_switch(convolve_with(self.kappa, h).float())
 
 
 def soft_switch(x: Tensor) -> Tensor:

@@ -73,16 +73,18 @@ def describe(path: Path) -> dict[str, Any]:
             f"(its tensors begin with {', '.join(foreign) or 'nothing'}); "
             "a duovsr model is needed, as `python -m training export` writes it"
         )
-    tensors = {key: value for key, value in header.items() if key != "__metadata__"}
-    return {
-        "path": str(path),
-        "config": json.loads(metadata["config"]),
-        "provenance": json.loads(metadata.get("provenance", "{}")),
-        "hash": metadata.get("hash"),
-        "golden_tolerance": float(metadata.get("golden_tolerance", "0")),
-        "tensors": len(tensors),
-        "bytes": path.stat().st_size,
-    }
+    try:
+        return {
+            "path": str(path),
+            "config": json.loads(metadata["config"]),
+            "provenance": json.loads(metadata.get("provenance", "{}")),
+            "hash": metadata.get("hash"),
+            "golden_tolerance": float(metadata.get("golden_tolerance", "0")),
+            "tensors": sum(key != "__metadata__" for key in header),
+            "bytes": path.stat().st_size,
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"the header of {path} is damaged ({error}); fetch or export the model again") from error
 
 
 def stages_of(provenance: dict[str, Any]) -> str:

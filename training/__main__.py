@@ -58,6 +58,7 @@ def train(command: str, arguments: list[str]) -> int:
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="nano-cpu")
     parser.add_argument("--data", type=Path, help="folder that `pack` wrote")
     parser.add_argument("--out", type=Path, help="run folder; a run that stopped there goes on")
+    parser.add_argument("--start", type=Path, help="result.safetensors that the regression begins with")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and stop")
     options, overrides = parser.parse_known_args(arguments)
 
@@ -72,7 +73,7 @@ def train(command: str, arguments: list[str]) -> int:
         return 0
     if options.data is None or options.out is None:
         parser.error("--data and --out are needed (without them only --dry-run works)")
-    run = Run(recipe, options.data, options.out, lambda text: print(text, flush=True))
+    run = Run(recipe, options.data, options.out, lambda text: print(text, flush=True), options.start)
     run.all_stages() if command == "run" else run.stage(command)
     return 0
 

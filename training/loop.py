@@ -73,8 +73,15 @@ def result_of(folder: Path, stage: str) -> Weights:
 class Run:
     """A run folder: goes through stages, resuming each where it stopped."""
 
-    def __init__(self, recipe: Recipe, data: Path, out: Path, say: Callable[[str], None] = print):
-        self.recipe, self.out, self.say = recipe, out, say
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Path,
+        out: Path,
+        say: Callable[[str], None] = print,
+        start: Path | None = None,
+    ):
+        self.recipe, self.out, self.say, self.start = recipe, out, say, start
         self.train = PackedClips(data, "train")
         self.data = data
         self._validation: Validation | None = None
@@ -104,7 +111,7 @@ class Run:
             self.say(f"{name}: finished before")
             return
         folder.mkdir(parents=True, exist_ok=True)
-        stage = build_stage(name, self.recipe, self.out, result_of)
+        stage = build_stage(name, self.recipe, self.out, result_of, self._start(name))
         first = self._resume(stage, folder / STATE, mark)
         (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
         _ = self.validation  # clips that cannot be measured are found before the training, not after it
@@ -114,6 +121,15 @@ class Run:
         self.say(f"{name}: {_in_words(scores)}")
         write_tensors(folder / RESULT, stage.result(), {"recipe": mark, "steps": str(stage.steps)})
         (folder / STATE).unlink(missing_ok=True)
+
+    def _start(self, name: str) -> Weights | None:
+        """Weights that a regression begins with, from the result of another run."""
+        if self.start is None or name != STAGES[0]:
+            return None
+        try:
+            return load_file(self.start)
+        except (SafetensorError, OSError) as error:
+            raise TrainingError(f"--start {self.start}: {error}; give a {RESULT} of another run") from error
 
     def _check(self, path: Path, mark: str) -> None:
         if read_facts(path).get("recipe") != mark:

@@ -29,8 +29,11 @@ class Residual:
 
 
 @contextmanager
-def repeatable_kernels() -> Iterator[None]:
-    """cuDNN's deterministic kernels without trials or reduced precision, for the time of one call."""
+def repeatable_kernels(device: torch.device) -> Iterator[None]:
+    """cuDNN's deterministic kernels without trials or reduced precision, for the time of one call on a GPU."""
+    if device.type == "cpu":
+        yield
+        return
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
 
@@ -81,7 +84,7 @@ class Renderer:
         return bool(torch.isfinite(result.seen).all())
 
     def _render(self, model: Generator, condition: Condition, lifted: Tensor, dtype: torch.dtype) -> Residual:
-        with repeatable_kernels():
+        with repeatable_kernels(lifted.device):
             if len(self.tiles) == 1:
                 return Residual(*model.one_step(condition, lifted, dtype))
             frames, (height, width) = condition.features.shape[1], self.size

@@ -22,6 +22,7 @@ from .resize import resize
 from .scenes import find_cuts
 from .tiles import resolve_tile
 from .windows import Grid, shot_of
+from .workers import Job, Workers
 
 
 class Upscaler:
@@ -44,6 +45,9 @@ class Upscaler:
         tile, overlap = resolve_tile(config, width, height, options.tile, options.tile_overlap)
         even = (height + height % 2, width + width % 2)
         self._grid = Grid(config.window, config.overlap)
+        # Frames of windowed models share their windows, and a GPU has its own way of doing things side by side.
+        alone = config.window == 1 and self._device.type == "cpu"
+        self._workers = Workers(torch.get_num_threads() if alone else 1)
         self.chunk = -(-config.chunk // self._grid.stride) * self._grid.stride
         self.before, self.after = self._grid.before, self._grid.after
         self._generator = model.generator.to(self._device)
@@ -58,7 +62,8 @@ class Upscaler:
             seed=options.seed, scene_cut=options.scene_cut, tile=tile, tile_overlap=overlap if tile else 0,
             exact_tiles=overlap >= config.receptive_field, window=config.window, overlap=config.overlap,
             chunk=self.chunk, before=self.before, after=self.after, threads=torch.get_num_threads(),
-            memory_bytes=estimate_memory(config, width, height, tile, overlap, dtype.itemsize, resized),
+            memory_bytes=self._workers.count
+            * estimate_memory(config, width, height, tile, overlap, dtype.itemsize, resized),
         )  # fmt: skip
 
     @property
@@ -93,14 +98,17 @@ class Upscaler:
         given = None if cuts is None else list(cuts[needed[0] - first : needed[1] - first])
         shots = self._cuts(known, given)
         self._windows.clear()
-        for n in range(start, stop):
-            yield self._frame(n, known, needed[0], shots)
+        yield from self._workers.in_order(self._job(n, known, needed[0], shots) for n in range(start, stop))
 
     def stream(self, frames: Iterable[Tensor], cuts: Iterable[bool] | None = None) -> Iterator[Tensor]:
         """Yield one output frame per input frame, in order; holds a bounded number of input frames.
 
         cuts: beside each frame, whether it starts a new shot. The same pixels as `chunk_frames` of the whole clip.
         """
+        return self._workers.in_order(self._jobs(frames, cuts))
+
+    def _jobs(self, frames: Iterable[Tensor], cuts: Iterable[bool] | None) -> Iterator[Job]:
+        """One job per input frame, in order; each keeps the frames that it needs."""
         source = iter(frames)
         marks = None if cuts is None else iter(cuts)
         held: list[Tensor] = []
@@ -119,13 +127,16 @@ class Upscaler:
                 flags.append(self._starts_shot(held, marks))
             if n >= first + len(held):
                 return
-            yield self._frame(n, held, first, flags)
+            yield self._job(n, held.copy(), first, flags.copy())
             n += 1
             keep = max((n // self._grid.stride) * self._grid.stride - self.before, 0)
             del held[: keep - first], flags[: keep - first]
             first = max(first, keep)
 
     # -- one frame ----------------------------------------------------------------------------------------------
+
+    def _job(self, n: int, frames: Sequence[Tensor], first: int, cuts: list[bool]) -> Job:
+        return lambda: self._frame(n, frames, first, cuts)
 
     def _frame(self, n: int, frames: Sequence[Tensor], first: int, cuts: list[bool]) -> Tensor:
         shot = shot_of(n, first, cuts)
@@ -156,14 +167,20 @@ class Upscaler:
     ) -> tuple[Residual, Tensor]:
         """Residual and base of a window of a shot; the last two windows are kept, for the cross-fade."""
         indices = self._grid.window_frames(window, shot)
+        if self._grid.length == 1:
+            return self._rendered(indices, frames, first)
         key = (window, indices[0], indices[-1])
         if key not in self._windows:
-            inputs = torch.stack([frames[i - first] for i in indices]).to(self._device)[None]
-            condition = self._generator.condition(self._even(inputs))
             while len(self._windows) > 1:
                 self._windows.popitem(last=False)
-            self._windows[key] = self._renderer.render(condition), condition.base[0]
+            self._windows[key] = self._rendered(indices, frames, first)
         return self._windows[key]
+
+    def _rendered(self, indices: list[int], frames: Sequence[Tensor], first: int) -> tuple[Residual, Tensor]:
+        """Residual and base of the frames between the first and the last index."""
+        inputs = torch.stack([frames[i - first] for i in indices]).to(self._device)[None]
+        condition = self._generator.condition(self._even(inputs))
+        return self._renderer.render(condition), condition.base[0]
 
     @staticmethod
     def _even(frames: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ def filter_axis(x: Tensor, weights: tuple[float, ...], axis: int) -> Tensor:
     out = x.narrow(axis, 0, size) * weights[0]
     for k, w in enumerate(weights[1:], 1):
         if w:
-            out.add_(x.narrow(axis, k, size) * w)
+            out.add_(x.narrow(axis, k, size), alpha=w)
     return out
 
 

@@ -19,6 +19,8 @@ from training.learner import Learner
 from training.losses import consistency_loss, robust_latent_loss, temporal_loss
 from training.recipes import Recipe, StageRecipe
 
+START = "start"
+"""Name under which the regression is handed weights to begin with, if there are any."""
 Figures = dict[str, float]
 Weights = dict[str, Tensor]
 

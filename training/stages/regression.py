@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from training.batch import Batch, shared_noise
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build
+from training.stages.base import START, Figures, Stage, Weights, build
 
 
 class Regression(Stage):
@@ -15,7 +15,7 @@ class Regression(Stage):
     name = "regression"
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights]):
-        super().__init__(recipe, recipe.regression, build(recipe))
+        super().__init__(recipe, recipe.regression, build(recipe, handed.get(START)))
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
         batch = next(batches)

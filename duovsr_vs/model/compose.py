@@ -30,15 +30,19 @@ def compose(base: Tensor, coefficients: Tensor, seen: Tensor, strength: float) -
     for top in range(0, height // CELL, BAND):
         bottom = min(top + BAND, height // CELL)
         rows = out[:, SCALE * CELL * top : SCALE * CELL * bottom]
-        rows[..., : SCALE * width] = decoded(coefficients[..., top:bottom, :], strength)
+        cells = decoded(coefficients[..., top:bottom, :], strength)
+        rows[..., : SCALE * width].view(cells.shape).copy_(cells)
         lines = row_blocks(padded[:, CELL * top : CELL * bottom + 2 * UP_REACH])
         rows.view(3, -1, matrix.shape[-1]).baddbmm_(lines, matrix)
     return out[..., : SCALE * width]
 
 
 def decoded(coefficients: Tensor, strength: float) -> Tensor:
-    """strength·residual of some rows: (1 96 h w) -> (3 8h 8w), in the type of the coefficients."""
-    cells = fixed_convolution(coefficients, cell_decoding())
+    """strength·residual of some rows: (1 96 h w) -> (3 h 8 w 8) float32, a view: colour, rows, columns of the cells.
+
+    Float32 before the axes are exchanged: moving numbers of two bytes one by one takes longer than of four.
+    """
+    cells = fixed_convolution(coefficients, cell_decoding()).float()
     if strength != 1:
         cells = cells * strength
-    return rearrange(cells, "1 (y c x) h w -> c (h y) (w x)", c=3, x=SCALE * CELL)
+    return rearrange(cells, "1 (y c x) h w -> c h y w x", c=3, x=SCALE * CELL)

@@ -15,6 +15,12 @@ MOST = 4
 Job = Callable[[], Tensor]
 
 
+def use_threads(count: int) -> None:
+    """Set this thread's number of torch threads for good: torch takes over what was set last when it first looks."""
+    torch.set_num_threads(count)
+    torch.get_num_threads()
+
+
 class Workers:
     """Runs jobs on `count` threads of `threads // count` torch threads each, and hands the results out in order.
 
@@ -51,7 +57,7 @@ class Workers:
             before = torch.get_num_threads()
             ready = threading.Barrier(self.count)
             self._pool = ThreadPoolExecutor(
-                self.count, "duovsr-frame", initializer=torch.set_num_threads, initargs=(self._share,)
+                self.count, "duovsr-frame", initializer=use_threads, initargs=(self._share,)
             )
             for future in [self._pool.submit(ready.wait) for _ in range(self.count)]:
                 future.result()

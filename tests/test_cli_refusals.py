@@ -178,6 +178,11 @@ def test_a_full_file_system_is_said_and_nothing_is_left(tmp_path: Path, tiny_mod
         subprocess.run(["umount", target], check=True)
 
 
+def listen_to_interrupts() -> None:
+    """In a child: an interrupt is ignored where the tests run in the background, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_and_ends_with_130(
     tmp_path: Path, tiny_model: Path, sent: signal.Signals
@@ -185,7 +190,7 @@ def test_an_interrupted_run_leaves_nothing_and_ends_with_130(
     source, target = make_video(tmp_path / "a.mkv", 500, size=(320, 240)), tmp_path / "out"
     target.mkdir()
     command = [*DUOVSR, "upscale", source, "-o", target / "b.mkv", "--model", tiny_model]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts) as running:
         assert running.stderr is not None
         deadline = time.monotonic() + 60
         while not list(target.iterdir()) and time.monotonic() < deadline:
@@ -201,7 +206,9 @@ def test_an_interrupted_run_leaves_nothing_and_ends_with_130(
 
 def test_a_pipe_that_stays_silent_can_be_interrupted(tmp_path: Path, tiny_model: Path) -> None:
     command = [*DUOVSR, "upscale", "-", "-o", tmp_path / "b.mkv", "--model", tiny_model]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts
+    ) as running:
         time.sleep(2)
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == 130

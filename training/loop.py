@@ -119,7 +119,8 @@ class Run:
         scores = self.validation.measure(stage.averaged())
         self._log(folder, stage.steps, {"evaluation": scores})
         self.say(f"{name}: {_in_words(scores)}")
-        write_tensors(folder / RESULT, stage.result(), {"recipe": mark, "steps": str(stage.steps)})
+        before = int(read_facts(self.start).get("steps", 0)) if self.start and name == STAGES[0] else 0
+        write_tensors(folder / RESULT, stage.result(), {"recipe": mark, "steps": str(before + stage.steps)})
         (folder / STATE).unlink(missing_ok=True)
 
     def _start(self, name: str) -> Weights | None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from duovsr_vs.engine.machine import resolve_device
 from duovsr_vs.errors import DuoVsrError, OptionError
+from duovsr_vs.model.config import PRESETS
 from training.batch import Batch, prepare
 from training.data.dataset import PackedClips
 from training.data.prefetch import Prefetch
@@ -86,7 +87,7 @@ class Run:
         self.data = data
         self._validation: Validation | None = None
         try:
-            self.device = resolve_device(recipe.device)
+            resolve_device(recipe.device)
         except RuntimeError as error:
             raise OptionError(f"--device {recipe.device}: {str(error).splitlines()[0]}; use cpu or cuda") from error
 
@@ -94,7 +95,7 @@ class Run:
     def validation(self) -> Validation:
         """Held-out clips, measured once for the base resampler."""
         if self._validation is None:
-            self._validation = Validation(PackedClips(self.data, "val"), 2)
+            self._validation = Validation(PackedClips(self.data, "val"), PRESETS[self.recipe.model].back_projections)
         return self._validation
 
     def all_stages(self) -> None:
@@ -111,7 +112,9 @@ class Run:
             self.say(f"{name}: finished before")
             return
         folder.mkdir(parents=True, exist_ok=True)
-        stage = build_stage(name, self.recipe, self.out, result_of, self._start(name))
+        start = self._start(name)
+        before = 0 if start is None or self.start is None else int(read_facts(self.start).get("steps", 0))
+        stage = build_stage(name, self.recipe, self.out, result_of, start)
         first = self._resume(stage, folder / STATE, mark)
         (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
         _ = self.validation  # clips that cannot be measured are found before the training, not after it
@@ -119,7 +122,6 @@ class Run:
         scores = self.validation.measure(stage.averaged())
         self._log(folder, stage.steps, {"evaluation": scores})
         self.say(f"{name}: {_in_words(scores)}")
-        before = int(read_facts(self.start).get("steps", 0)) if self.start and name == STAGES[0] else 0
         write_tensors(folder / RESULT, stage.result(), {"recipe": mark, "steps": str(before + stage.steps)})
         (folder / STATE).unlink(missing_ok=True)
 

@@ -19,10 +19,18 @@ def robust_latent_loss(x0: Tensor, target: Tensor, energy: Tensor, weight: Tenso
     energy: (c 1 1), deviation of each latent channel over their root mean square.  weight: (b,), √d/t of
     `flow.error_weight`, which turns an error of x̂0 into the error of F.
     """
+    return charbonnier(weighted_error(x0, target, energy, weight)).mean()
+
+
+def distillation_loss(x0: Tensor, target: Tensor, energy: Tensor, weight: Tensor) -> Tensor:
+    """⟨(w(t) · σ_c/rms(σ) · (x̂0 − sg x̂*))²⟩: ‖v − sg v*‖² up to the weight, as x̂0 = z_t − t·v. As above."""
+    return weighted_error(x0, target.detach(), energy, weight).square().mean()
+
+
+def weighted_error(x0: Tensor, target: Tensor, energy: Tensor, weight: Tensor | None) -> Tensor:
+    """w(t) · σ_c/rms(σ) · (x̂0 − target), (b t c h w)."""
     error = (x0 - target) * energy
-    if weight is not None:
-        error = error * weight.reshape(-1, 1, 1, 1, 1)
-    return charbonnier(error).mean()
+    return error if weight is None else error * weight.reshape(-1, 1, 1, 1, 1)
 
 
 def temporal_loss(error: Tensor, flow: Tensor, mask: Tensor, scale: float = 20.0) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,12 +77,12 @@ class Validation:
                 base = as_clip(enlarge(back_project(as_frames(lr), back_projections)[0]))
                 self.samples.append(Sample(kind, lr, hr, facts, score_clip(hr, lr, base, facts, CHEAP, STEP)))
 
-    def measure(self, generator: Generator, names: Sequence[str] = CHEAP) -> dict[str, float]:
+    def measure(self, generator: Generator) -> dict[str, float]:
         """Mean of each measure per kind of LR, "kind/name"; "+kind/name" is the gain over the base resampler."""
         rows: dict[str, list[float]] = {}
         for sample in self.samples:
             scores = score_clip(sample.hr, sample.lr, upscale(generator, sample.lr), sample.facts, CHEAP, STEP)
-            for name in names:
+            for name in CHEAP:
                 rows.setdefault(f"{sample.kind}/{name}", []).append(scores[name])
                 rows.setdefault(f"+{sample.kind}/{name}", []).append(scores[name] - sample.base[name])
         return {key: float(np.nanmean(values)) for key, values in rows.items()}

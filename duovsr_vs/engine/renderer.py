@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ class Residual:
     coefficients: Tensor
     """(t 96 h/2 w/2): of the residual, in the network's type, channels last."""
     seen: Tensor
-    """(t 3 h w) float32: κ·(D·residual − m), to be taken off the base on the LR grid."""
+    """(t 3 h w) float32: q of `model.consistency`, to be taken off the base on the LR grid."""
 
 
 @contextmanager
@@ -52,6 +53,7 @@ class Renderer:
         self.seed, self.size = seed, (height // 2, width // 2)
         self.fast = self._in_type(dtype)
         self.lifted = self._lift(self.fast, dtype)
+        self._counting = threading.Lock()  # frames are rendered side by side
         self.redone = 0
         """Frames whose reduced-precision result was not finite and that were computed again in float32."""
 
@@ -70,7 +72,8 @@ class Renderer:
         result = self._render(self.fast, condition, self.lifted, self.dtype)
         if self._finite(result):
             return result
-        self.redone += condition.features.shape[1]
+        with self._counting:
+            self.redone += condition.features.shape[1]
         result = self._render(self.exact, condition, self._lift(self.exact, torch.float32), torch.float32)
         if not self._finite(result):
             raise DuoVsrError(

@@ -11,7 +11,7 @@ from duovsr_vs.model import flow
 from duovsr_vs.model.config import NULL_CLASS
 from duovsr_vs.model.generator import Generator
 from training.batch import SOFT_CLASS, Batch, random_source, shared_noise
-from training.losses import guided_velocity
+from training.losses import distillation_loss, guided_velocity
 from training.recipes import Recipe
 from training.stages.base import Figures, Stage, Weights, build, frozen
 
@@ -43,6 +43,5 @@ class Guided(Stage):
         target = self.target(self.teacher, z_t, t, batch)
         with self.autocast():
             x0 = self.student.denoise(z_t, t, batch.condition, batch.quality)
-        error = (x0 - target) * self.energy * flow.expand(flow.error_weight(t), x0)
-        loss = error.square().mean()
+        loss = distillation_loss(x0, target, self.energy, flow.error_weight(t))
         return {"velocity": float(loss.detach()), "gradient": self.learners["student"].update(loss, step)}

@@ -10,6 +10,7 @@ from torch import Tensor
 from duovsr_vs.model import flow
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch, random_source, shared_noise
+from training.losses import distillation_loss
 from training.recipes import Recipe
 from training.stages.base import Figures, Stage, Weights, build
 
@@ -65,8 +66,7 @@ class Progressive(Stage):
         target = self.target(self.teacher, z_t, times, batch)
         with self.autocast():
             x0 = self.student.denoise(z_t, times[0], batch.condition, batch.quality)
-        error = (x0 - target) * self.energy * flow.expand(flow.error_weight(times[0]), x0)
-        loss = error.square().mean()
+        loss = distillation_loss(x0, target, self.energy, flow.error_weight(times[0]))
         terms, figures = self.pixel_terms(x0, batch)
         gradient = self.learners["student"].update(loss + terms, within)
         return {

@@ -70,13 +70,18 @@ def synthetic_clip(frames: int, height: int, width: int, seed: int = 0, cut: int
     return clip
 
 
-@pytest.fixture(scope="module")
-def trainer_alone() -> Iterator[None]:
-    """The trainer on one thread: tiny tensors are not worth sharing, least of all on a busy machine."""
-    threads = torch.get_num_threads()
+def _one_torch_thread() -> Iterator[None]:
+    """One thread of torch, and afterwards as many as before: tiny tensors are not worth sharing."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)
+
+
+one_torch_thread = pytest.fixture(_one_torch_thread, name="one_torch_thread")
+"""For each test, whatever number of threads it sets itself."""
+trainer_alone = pytest.fixture(_one_torch_thread, name="trainer_alone", scope="module")
+"""For a whole file, and for what its tests share."""
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,7 @@ MARGIN = 24
 """LR pixels by which a frame is continued before it is resampled independently; nothing reaches as far."""
 
 
-@pytest.fixture(autouse=True)
-def torch_threads() -> Iterator[None]:
-    """One thread of torch, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def upscale(model: Path, clip: list[Tensor], **options: Any) -> list[Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -29,13 +28,7 @@ RUNS = [pytest.param("float32", *tiled) for tiled in TILED]
 RUNS += [pytest.param("bfloat16", *tiled, marks=NEEDS_BFLOAT16) for tiled in TILED]
 
 
-@pytest.fixture(autouse=True)
-def torch_threads() -> Iterator[None]:
-    """One thread of torch, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,7 @@ CUT = 19
 LENGTH = 34
 
 
-@pytest.fixture(autouse=True)
-def torch_threads() -> Iterator[None]:
-    """One thread of torch, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def upscale(model: Path, clip: list[Tensor], cuts: list[bool] | None = None, **options: Any) -> list[Tensor]:

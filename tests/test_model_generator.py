@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,7 @@ from duovsr_vs.model.resample import enlarge, shrink
 SEED = 5
 
 
-@pytest.fixture(autouse=True)
-def torch_threads() -> Iterator[None]:
-    """One thread of torch, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def generator_of(preset: str) -> Generator:

@@ -211,7 +211,7 @@ def test_guidance_extrapolates_with_coefficients_that_sum_to_one() -> None:
     assert torch.equal(losses.guided_velocity(a, b, 0.0), a)
 
 
-def test_the_target_of_a_velocity_gets_no_gradient() -> None:
+def test_the_target_of_a_distillation_gets_no_gradient() -> None:
     v, target = normal(seed=1).requires_grad_(), normal(seed=2).requires_grad_()
-    losses.velocity_loss(v, target).backward()
+    losses.distillation_loss(v, target, torch.ones(1), torch.ones(v.shape[0])).backward()
     assert v.grad is not None and target.grad is None

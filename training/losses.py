@@ -58,11 +58,6 @@ def consistency_loss(mismatch: Tensor, clean: Tensor, scale: float = 20.0) -> Te
     return scale * (per_sample * clean).sum() / clean.sum().clamp_min(1)
 
 
-def velocity_loss(v: Tensor, target: Tensor) -> Tensor:
-    """⟨‖v − sg v*‖²⟩."""
-    return F.mse_loss(v, target.detach())
-
-
 def guided_velocity(v_class: Tensor, v_null: Tensor, guidance: float) -> Tensor:
     """v_cfg = (1 + w)·v_c − w·v_∅; the coefficients sum to 1."""
     return (1 + guidance) * v_class - guidance * v_null

@@ -166,8 +166,9 @@ class Recipe:
     """Updates between two evaluations on the validation split; each stage ends with one."""
 
     def __post_init__(self) -> None:
+        if self.model not in PRESETS:
+            raise OptionError(f"the recipe's model is {self.model!r}; known are {', '.join(PRESETS)}")
         _require(
-            model=self.model in PRESETS,
             video_share=0 <= self.video_share <= 1,
             log_every=self.log_every >= 1,
             save_every=self.save_every >= 1,

@@ -1,6 +1,6 @@
 """Turns folders of videos and photos into shards that training reads at random: HR, ready-made LR variants, flow.
 
-python -m training.data.pack --data DIR --out DIR [--jobs N]
+python -m training pack --data DIR --out DIR [--jobs N]
 """
 
 from __future__ import annotations

@@ -114,9 +114,7 @@ def read_index(folder: Path) -> tuple[list[ClipRow], dict[str, int], dict[str, A
     """Rows, shard sizes in bytes, facts. DataError: no index, a damaged one, or one of another layout."""
     path = folder / INDEX
     if not path.is_file():
-        raise DataError(
-            f"{folder} holds no {INDEX}; make it with: python -m training.data.pack --data DIR --out {folder}"
-        )
+        raise DataError(f"{folder} holds no {INDEX}; make it with: python -m training pack --data DIR --out {folder}")
     try:
         table = pq.read_table(path)
         meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}

@@ -40,29 +40,33 @@ def test_a_sample_depends_on_seed_step_and_slot_only(clips: PackedClips) -> None
 
 
 def test_a_batch_is_its_samples_stacked(clips: PackedClips) -> None:
-    batch = clips.batch(4, 9, 3, PATCH, first_slot=2)
-    for i in range(3):
-        sample = clips.sample(4, 9, 2 + i, PATCH)
-        assert all(np.array_equal(batch[k][i], sample[k]) for k in sample)
-    side = 4 * PATCH
-    assert batch["lr"].shape == (3, 4, PATCH, PATCH, 3) and batch["lr"].dtype == np.uint8
-    assert batch["hr"].shape == (3, 2, side, side, 3) and batch["hr"].dtype == np.uint8
-    assert batch["flow"].shape == (3, 2, side, side) and batch["flow"].dtype == np.float32
-    assert batch["mask"].shape == (3, side, side) and set(np.unique(batch["mask"])) <= {0, 1}
+    for n in (2, 4):
+        batch = clips.batch(4, 9, 3, PATCH, first_slot=2, frames=n)
+        for i in range(3):
+            sample = clips.sample(4, 9, 2 + i, PATCH, frames=n)
+            assert all(np.array_equal(batch[k][i], sample[k]) for k in sample)
+        side = 4 * PATCH
+        assert batch["lr"].shape == (3, n + 2, PATCH, PATCH, 3) and batch["lr"].dtype == np.uint8
+        assert batch["hr"].shape == (3, n, side, side, 3) and batch["hr"].dtype == np.uint8
+        assert batch["flow"].shape == (3, n - 1, 2, side, side) and batch["flow"].dtype == np.float32
+        assert batch["mask"].shape == (3, n - 1, side, side) and set(np.unique(batch["mask"])) <= {0, 1}
+        assert batch["soft"].shape == (3,) and batch["soft"].dtype == np.bool_
 
 
-def test_flow_warps_the_next_frame_onto_this_one_after_every_turn(clips: PackedClips) -> None:
+@pytest.mark.parametrize("frames", [2, 4])
+def test_flow_warps_the_next_frame_onto_this_one_after_every_turn(clips: PackedClips, frames: int) -> None:
     with_flow, without, against = [], [], []
     for step in range(48):  # 48 draws meet all eight turns
-        s = clips.sample(0, step, 0, PATCH)
-        a, b = s["hr"].astype(np.float32)
-        flow, valid = s["flow"].transpose(1, 2, 0), s["mask"].astype(bool)
-        if valid.mean() < 0.2:
-            continue
-        with_flow.append(np.square(a - warp(b, flow))[valid].mean())
-        without.append(np.square(a - b)[valid].mean())
-        against.append(np.square(a - warp(b, -flow))[valid].mean())
-    assert len(with_flow) > 30
+        s = clips.sample(0, step, 0, PATCH, frames=frames)
+        for n in range(frames - 1):
+            a, b = s["hr"][n : n + 2].astype(np.float32)
+            flow, valid = s["flow"][n].transpose(1, 2, 0), s["mask"][n].astype(bool)
+            if valid.mean() < 0.2:
+                continue
+            with_flow.append(np.square(a - warp(b, flow))[valid].mean())
+            without.append(np.square(a - b)[valid].mean())
+            against.append(np.square(a - warp(b, -flow))[valid].mean())
+    assert len(with_flow) > 30 * (frames - 1)
     assert np.mean(with_flow) < 0.15 * np.mean(without) and np.mean(with_flow) < 0.1 * np.mean(against)
 
 
@@ -75,14 +79,17 @@ def test_flow_and_mask_of_a_crop_are_those_of_its_place(clips: PackedClips, y: i
     place = np.broadcast_to(np.stack([columns, rows], -1), (row.frames - 1, h, w, 2))
     noise = np.random.default_rng(0).integers(0, 2, (row.frames - 1, h, w), np.uint8)
     clip = replace(clips.clip(0), flow=place, mask_bits=np.packbits(noise, axis=-1))
-    s = _crop(clip, clip.lr[0], 1, y, x, PATCH)
+    s = _crop(clip, clip.lr[0], 1, y, x, PATCH, 3)
     side = 4 * PATCH
     ys, xs = np.mgrid[4 * y : 4 * y + side, 4 * x : 4 * x + side]
     inner = (slice(1, -1), slice(1, -1))  # the outermost half block has one neighbour only
     assert np.array_equal(s["flow"][0][inner], xs[inner]) and np.array_equal(s["flow"][1][inner], ys[inner])
-    assert np.array_equal(s["mask"][0], noise[1].repeat(2, 0).repeat(2, 1)[4 * y : 4 * y + side, 4 * x : 4 * x + side])
-    assert np.array_equal(s["hr"][0], clip.hr[1][4 * y : 4 * y + side, 4 * x : 4 * x + side])
-    assert np.array_equal(s["lr"][1], clip.lr[0][1][y : y + PATCH, x : x + PATCH])
+    for n in (0, 1):
+        whole = noise[1 + n].repeat(2, 0).repeat(2, 1)
+        assert np.array_equal(s["mask"][n], whole[4 * y : 4 * y + side, 4 * x : 4 * x + side])
+    for n in (0, 1, 2):
+        assert np.array_equal(s["hr"][n], clip.hr[1 + n][4 * y : 4 * y + side, 4 * x : 4 * x + side])
+        assert np.array_equal(s["lr"][n + 1], clip.lr[0][1 + n][y : y + PATCH, x : x + PATCH])
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -93,14 +100,15 @@ def test_each_turn_moves_frames_and_flow_alike(turn: int) -> None:
     raw = {"hr": list(clip), "lr": list(clip), "flow": flow, "mask": [np.ones((64, 64), np.uint8)]}
     s = _turn(raw, across, down, swap)
     a, b = s["hr"].astype(np.float32)
-    assert np.array_equal(warp(b, s["flow"].transpose(1, 2, 0))[8:-8, 8:-8], a[8:-8, 8:-8])
+    assert np.array_equal(warp(b, s["flow"][0].transpose(1, 2, 0))[8:-8, 8:-8], a[8:-8, 8:-8])
     assert np.array_equal(s["lr"], s["hr"])
 
 
 def test_lr_frames_belong_to_the_hr_frames(clips: PackedClips) -> None:
     for step in range(40):
-        s = clips.sample(2, step, 0, PATCH, kinds={"clean": 1.0})
-        for n in (0, 1):
+        frames = 2 + step % 3
+        s = clips.sample(2, step, 0, PATCH, kinds={"clean": 1.0}, frames=frames)
+        for n in range(frames):
             small = resize(s["hr"][n].astype(np.float32), PATCH, PATCH)[3:-3, 3:-3]
             errors = [np.abs(lr[3:-3, 3:-3] - small).mean() for lr in s["lr"]]
             assert errors[n + 1] < 3.5, "clean LR is the shrunk HR, but for the box variant"
@@ -121,6 +129,22 @@ def test_frames_before_the_first_and_after_the_last_repeat_the_nearest(clips: Pa
     assert seen == {"first", "last"}
 
 
+def test_clips_that_are_too_short_are_left_to_others(clips: PackedClips) -> None:
+    """The films have 6 and 4 frames, the clips of the photo 6."""
+    batch = clips.batch(0, 0, 60, 4, frames=5)
+    lengths = np.array([r.frames for r in clips.rows])[batch["clip"]]
+    assert lengths.min() >= 5 and set(batch["t"]) == {0, 1} and 0 < batch["is_video"].mean() < 1
+    films = [i for i, r in enumerate(clips.rows) if r.is_video]
+    alone = PackedClips(clips.folder)
+    for i in films:
+        alone.rows[i] = replace(alone.rows[i], frames=4)
+    assert not alone.batch(0, 0, 20, 4, frames=5)["is_video"].any(), "photos serve where no film is long enough"
+    with pytest.raises(DataError, match=r"longest clip .* has 6; ask for 6 at most"):
+        clips.sample(0, 0, 0, 4, frames=7)
+    with pytest.raises(DataError, match="frames=1"):
+        clips.sample(0, 0, 0, 4, frames=1)
+
+
 def test_kinds_and_sorts_come_in_the_asked_shares(clips: PackedClips) -> None:
     batch = clips.batch(0, 0, 400, 4)
     share = np.bincount(batch["kind"], minlength=3) / 400
@@ -133,9 +157,9 @@ def test_kinds_and_sorts_come_in_the_asked_shares(clips: PackedClips) -> None:
 def test_the_mask_leaves_out_what_moves_beyond_the_crop(clips: PackedClips) -> None:
     for step in range(20):
         s = clips.sample(5, step, 0, PATCH)
-        y, x = np.mgrid[0 : 4 * PATCH, 0 : 4 * PATCH].astype(np.float32) + s["flow"][::-1]
+        y, x = np.mgrid[0 : 4 * PATCH, 0 : 4 * PATCH].astype(np.float32) + s["flow"][0, ::-1]
         outside = (x < 0) | (y < 0) | (x > 4 * PATCH - 1) | (y > 4 * PATCH - 1)
-        assert not s["mask"][outside].any()
+        assert not s["mask"][0][outside].any()
 
 
 def test_prefetching_changes_nothing(clips: PackedClips) -> None:

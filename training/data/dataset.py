@@ -21,10 +21,11 @@ from training.data.shards import ClipRow, array_at, open_shard, read_index
 from training.data.sources import DataError
 
 Sample = dict[str, Any]
+Lot = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 
 KIND_WEIGHTS: dict[str, float] = {"clean": 0.4, "web": 0.3, "real": 0.3}
-_BEFORE, _AFTER = 1, 2
-"""LR frames given before t and after it: what a model with a context of one frame needs for outputs t and t+1."""
+_CONTEXT = 1
+"""LR frames given before the first and after the last frame asked for: what a model needs to see around its output."""
 _CANDIDATES = 3
 
 
@@ -63,7 +64,7 @@ class PackedClips:
             )
         shards = {name: open_shard(self.folder / name, sizes[name]) for name in sorted({r.shard for r in self.rows})}
         self._clips = [_views(r, shards[r.shard]) for r in self.rows]
-        self._lots = {is_video: self._lot(is_video) for is_video in (True, False)}
+        self._lots: dict[tuple[bool, int], Lot] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,23 +73,35 @@ class PackedClips:
         """Whole arrays of clip i, for validation."""
         return self._clips[i]
 
-    def _lot(self, is_video: bool) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-        """Clip numbers of one sort and the upper ends of their shares.
+    def _lot(self, is_video: bool, frames: int) -> Lot:
+        """Clip numbers of one sort with `frames` frames or more, and the upper ends of their shares.
 
         A film's share is the root of its length, so that a long one does not crowd out the rest.
         """
-        numbers = [i for i, r in enumerate(self.rows) if r.is_video == is_video]
-        pairs: Counter[str] = Counter()
-        for i in numbers:
-            pairs[self.rows[i].group] += self.rows[i].frames - 1
-        weight = np.array([(self.rows[i].frames - 1) / np.sqrt(pairs[self.rows[i].group]) for i in numbers])
-        return np.array(numbers, np.intp), np.cumsum(weight) / weight.sum() if numbers else weight
+        if (is_video, frames) not in self._lots:
+            places = {i: r.frames - frames + 1 for i, r in enumerate(self.rows) if r.is_video == is_video}
+            places = {i: n for i, n in places.items() if n > 0}
+            total: Counter[str] = Counter()
+            for i, n in places.items():
+                total[self.rows[i].group] += n
+            weight = np.array([n / np.sqrt(total[self.rows[i].group]) for i, n in places.items()])
+            self._lots[is_video, frames] = (
+                np.array(list(places), np.intp),
+                np.cumsum(weight) / weight.sum() if places else weight,
+            )
+        return self._lots[is_video, frames]
 
-    def _draw_clip(self, rng: np.random.Generator, video_share: float) -> int:
+    def _draw_clip(self, rng: np.random.Generator, video_share: float, frames: int) -> int:
         is_video = bool(rng.random() < video_share)
-        numbers, ends = self._lots[is_video]
+        numbers, ends = self._lot(is_video, frames)
         if not len(numbers):
-            numbers, ends = self._lots[not is_video]
+            numbers, ends = self._lot(not is_video, frames)
+        if not len(numbers):
+            longest = max(r.frames for r in self.rows)
+            raise DataError(
+                f"{self.folder}: {frames} frames in a row are asked for, and the longest clip of the split "
+                f"'{self.split}' has {longest}; ask for {longest} at most, or pack videos with longer shots"
+            )
         return int(numbers[min(int(np.searchsorted(ends, rng.random(), "right")), len(numbers) - 1)])
 
     def sample(
@@ -99,27 +112,31 @@ class PackedClips:
         patch: int,
         kinds: Mapping[str, float] | None = None,
         video_share: float = 0.5,
+        frames: int = 2,
     ) -> Sample:
-        """One crop around a pair of frames t, t+1; p = patch, in LR pixels.
+        """One crop of n = `frames` >= 2 neighbouring frames t … t+n-1 of a clip; p = patch, in LR pixels.
 
-        lr (4, p, p, 3) uint8: frames t-1, t, t+1, t+2, the clip's ends repeated.
-        hr (2, 4p, 4p, 3) uint8: frames t, t+1.
-        flow (2, 4p, 4p) float32: dx, dy from t to t+1 in HR pixels.
-        mask (4p, 4p) uint8: 1 where the flow can be trusted and stays inside the crop.
-        kind: number in degrade.KINDS. is_video, clip (its number here), t.
+        lr (n+2, p, p, 3) uint8: frames t-1 … t+n, the clip's ends repeated.
+        hr (n, 4p, 4p, 3) uint8: frames t … t+n-1.
+        flow (n-1, 2, 4p, 4p) float32: dx, dy from each frame to the next in HR pixels.
+        mask (n-1, 4p, 4p) uint8: 1 where the flow can be trusted and stays inside the crop.
+        kind: number in degrade.KINDS. soft: the target itself lacks detail. is_video, clip (its number here), t.
         kinds: weights of the LR kinds. The same arguments give the same sample, whatever was asked before.
+        Clips shorter than n are not drawn; where one sort has none that is long enough, the other serves for both.
         """
+        if frames < 2:
+            raise DataError(f"frames={frames}: 2 or more neighbouring frames make a sample")
         rng = generator(seed, "sample", step, slot)
-        i = self._draw_clip(rng, video_share)
+        i = self._draw_clip(rng, video_share, frames)
         clip = self._clips[i]
         kind = _draw_kind(rng, kinds or KIND_WEIGHTS, clip.row)
         variants = clip.of_kind(kind)
         lr = variants[int(rng.integers(len(variants)))]
-        t = int(rng.integers(clip.row.frames - 1))
-        out = _crop(clip, lr, t, *_draw_place(rng, lr[t], patch), patch)
+        t = int(rng.integers(clip.row.frames - frames + 1))
+        out = _crop(clip, lr, t, *_draw_place(rng, lr[t], patch), patch, frames)
         out = _turn(out, *(bool(b) for b in rng.integers(0, 2, 3)))
         out["mask"] = out["mask"] & _stays_inside(out["flow"])
-        out.update(kind=KINDS.index(kind), is_video=clip.row.is_video, clip=i, t=t)
+        out.update(kind=KINDS.index(kind), soft=False, is_video=clip.row.is_video, clip=i, t=t)
         return out
 
     def batch(
@@ -131,10 +148,11 @@ class PackedClips:
         kinds: Mapping[str, float] | None = None,
         video_share: float = 0.5,
         first_slot: int = 0,
+        frames: int = 2,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Samples of slots [first_slot, first_slot + batch_size), stacked: lr (b, 4, p, p, 3) and so on, contiguous."""
+        """Samples of batch_size slots from first_slot on, stacked: lr (b, n+2, p, p, 3) and so on, contiguous."""
         slots = range(first_slot, first_slot + batch_size)
-        samples = [self.sample(seed, step, slot, patch, kinds, video_share) for slot in slots]
+        samples = [self.sample(seed, step, slot, patch, kinds, video_share, frames) for slot in slots]
         return {key: np.stack([s[key] for s in samples]) for key in samples[0]}
 
 
@@ -174,18 +192,21 @@ def _draw_place(rng: np.random.Generator, frame: U8, patch: int) -> tuple[int, i
     return int(ys[best]), int(xs[best])
 
 
-def _crop(clip: Clip, lr: U8, t: int, y: int, x: int, patch: int) -> Sample:
+def _crop(clip: Clip, lr: U8, t: int, y: int, x: int, patch: int, frames: int) -> Sample:
+    """Lists of images: lr, hr, the planes dx, dy of each flow in turn, mask."""
     last = clip.row.frames - 1
-    times = [min(max(n, 0), last) for n in range(t - _BEFORE, t + _AFTER + 1)]
+    times = [min(max(n, 0), last) for n in range(t - _CONTEXT, t + frames + _CONTEXT)]
     top, left, side = y * SCALE, x * SCALE, patch * SCALE
     half_y, half_x, half = top // 2, left // 2, side // 2
-    bits = clip.mask_bits[t, half_y : half_y + half, half_x // 8 : (half_x + half - 1) // 8 + 1]
-    mask = np.unpackbits(bits, axis=-1)[:, half_x % 8 : half_x % 8 + half]
+    pairs = range(t, t + frames - 1)
+    flows = (clip.flow[n, half_y : half_y + half, half_x : half_x + half].astype(np.float32) for n in pairs)
+    bits = clip.mask_bits[t : t + frames - 1, half_y : half_y + half, half_x // 8 : (half_x + half - 1) // 8 + 1]
+    masks = np.unpackbits(bits, axis=-1)[..., half_x % 8 : half_x % 8 + half]
     return {
         "lr": [lr[n, y : y + patch, x : x + patch] for n in times],
-        "hr": [clip.hr[n, top : top + side, left : left + side] for n in (t, t + 1)],
-        "flow": _double(clip.flow[t, half_y : half_y + half, half_x : half_x + half].astype(np.float32)),
-        "mask": [mask.repeat(2, 0).repeat(2, 1)],
+        "hr": [clip.hr[n, top : top + side, left : left + side] for n in range(t, t + frames)],
+        "flow": [plane for flow in flows for plane in _double(flow)],
+        "mask": [mask.repeat(2, 0).repeat(2, 1) for mask in masks],
     }
 
 
@@ -199,12 +220,13 @@ def _double(flow: F32) -> list[F32]:
 def _turn(s: Sample, across: bool, down: bool, swap: bool) -> Sample:
     """Mirror left-right, mirror top-bottom, exchange the axes; frames, flow and mask alike."""
     turned = {k: np.stack([_turn_image(i, across, down, swap) for i in s[k]]) for k in ("lr", "hr", "flow", "mask")}
-    flow = turned["flow"]
+    height, width = turned["flow"].shape[1:]
+    flow = turned["flow"].reshape(-1, 2, height, width)
     if swap:
-        flow = flow[::-1]
+        flow = flow[:, ::-1]
     # Axes are exchanged last, so a mirrored direction is found where the exchange has put it.
     signs = np.array([-1 if across else 1, -1 if down else 1], np.float32)[:: -1 if swap else 1]
-    return {**turned, "flow": flow * signs[:, None, None], "mask": turned["mask"][0]}
+    return {**turned, "flow": flow * signs[:, None, None]}
 
 
 def _turn_image(image: Any, across: bool, down: bool, swap: bool) -> Any:
@@ -215,8 +237,9 @@ def _turn_image(image: Any, across: bool, down: bool, swap: bool) -> Any:
 
 
 def _stays_inside(flow: F32) -> U8:
-    _, h, w = flow.shape
-    x = np.arange(w, dtype=np.float32) + flow[0]
-    y = np.arange(h, dtype=np.float32)[:, None] + flow[1]
+    """flow (n, 2, h, w) -> (n, h, w), 1 where p + flow(p) lies in the crop."""
+    h, w = flow.shape[-2:]
+    x = np.arange(w, dtype=np.float32) + flow[:, 0]
+    y = np.arange(h, dtype=np.float32)[:, None] + flow[:, 1]
     inside: U8 = ((x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1)).astype(np.uint8)
     return inside

@@ -27,10 +27,12 @@ def film(frames: int, height: int, width: int, dy: int = 1, dx: int = 3, seed: i
     return np.stack([large[dy * t : dy * t + height, dx * t : dx * t + width] for t in range(frames)])
 
 
-def save_video(path: Path, clip: U8) -> None:
-    """Nearly lossless 4:4:4 H.264, tagged BT.709."""
+def save_video(path: Path, clip: U8, crf: int = 4) -> None:
+    """4:4:4 H.264, nearly lossless as it is, tagged BT.709."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=24, options={"crf": "4", "x264-params": "mbtree=0:threads=1"})
+        stream = container.add_stream(
+            "libx264", rate=24, options={"crf": str(crf), "x264-params": "mbtree=0:threads=1"}
+        )
         stream.height, stream.width = clip.shape[1:3]
         stream.pix_fmt = "yuv444p"
         stream.codec_context.colorspace = 1

@@ -32,6 +32,8 @@ class Clip:
     look: str
     first_frame: int
     fps: float
+    bits_per_pixel: float
+    """Compressed bits of the source per pixel (and frame, of a video)."""
 
 
 def spans(frames: int, cuts: Sequence[int], longest: int) -> Iterator[tuple[int, int]]:
@@ -58,7 +60,7 @@ def video_clips(source: Source) -> Iterator[Clip]:
         whole = np.stack([_whole_frame(f) for f in chunk])
         if min(whole.shape[1:3]) < _SMALLEST:
             raise DataError(f"{source.path}: {whole.shape[2]}x{whole.shape[1]} is too small, {_SMALLEST} is needed")
-        yield Clip(whole, f"frame {start}", "video", start, facts.fps)
+        yield Clip(whole, f"frame {start}", "video", start, facts.fps, facts.bits_per_pixel)
 
 
 def _read_photo(path: Path) -> U8:
@@ -78,9 +80,10 @@ def _read_photo(path: Path) -> U8:
 
 def photo_clips(source: Source, seed: int) -> Iterator[Clip]:
     photo = _read_photo(source.path)
+    bits = 8 * source.path.stat().st_size / (photo.shape[0] * photo.shape[1])
     for i, look in enumerate(LOOKS):
         own = int(generator(seed, "photo", source.name, i).integers(2**62))
-        yield Clip(move(photo, own, look), f"{look} {i}", look, 0, 24.0)
+        yield Clip(move(photo, own, look), f"{look} {i}", look, 0, 24.0, bits)
 
 
 def sharpness(clip: U8) -> float:

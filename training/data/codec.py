@@ -97,16 +97,19 @@ def _matrix(frame: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """What a whole decode of a file found: frames, frames per second, and where a new shot starts."""
+    """What a whole decode of a file found: frames, frames per second, where a new shot starts, and the bit rate."""
 
     frames: int
     fps: float
     cuts: tuple[int, ...]
+    bits_per_pixel: float
+    """Of the compressed stream, per frame and pixel."""
 
 
 def probe(path: Path) -> VideoFacts:
     """Decode the whole file once. VideoError: not a video, interlaced; DamagedVideoError: it ends early."""
     cuts: list[int] = []
+    spent: list[int] = []
     before: Any = None
     count = 0
     try:
@@ -115,7 +118,7 @@ def probe(path: Path) -> VideoFacts:
                 raise VideoError(f"{path}: there is no video stream in it")
             stream = container.streams.video[0]
             fps, promised = float(stream.average_rate or 24), stream.frames
-            for count, frame in enumerate(container.decode(stream), 1):
+            for count, frame in enumerate(_decoded(container, stream, spent), 1):
                 if frame.interlaced_frame:
                     raise VideoError(f"{path}: interlaced video is of no use for training, deinterlace it first")
                 small = _thumbnail(frame)
@@ -128,7 +131,14 @@ def probe(path: Path) -> VideoFacts:
         raise VideoError(f"{path}: it cannot be read as video ({error})") from error
     if not count or count < promised:
         raise DamagedVideoError(f"{path}: {count} of {promised} frames decode, the file is cut short or damaged")
-    return VideoFacts(count, fps, tuple(cuts))
+    return VideoFacts(count, fps, tuple(cuts), 8 * sum(spent) / (count * frame.width * frame.height))
+
+
+def _decoded(container: Any, stream: Any, spent: list[int]) -> Iterator[Any]:
+    """The frames of a stream; notes the bytes of every packet in `spent`."""
+    for packet in container.demux(stream):
+        spent.append(packet.size)
+        yield from packet.decode()
 
 
 def _thumbnail(frame: Any) -> Any:

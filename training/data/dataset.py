@@ -136,7 +136,7 @@ class PackedClips:
         out = _crop(clip, lr, t, *_draw_place(rng, lr[t], patch), patch, frames)
         out = _turn(out, *(bool(b) for b in rng.integers(0, 2, 3)))
         out["mask"] = out["mask"] & _stays_inside(out["flow"])
-        out.update(kind=KINDS.index(kind), soft=False, is_video=clip.row.is_video, clip=i, t=t)
+        out.update(kind=KINDS.index(kind), soft=clip.row.soft, is_video=clip.row.is_video, clip=i, t=t)
         return out
 
     def batch(

@@ -25,6 +25,7 @@ from training.data.arrays import generator
 from training.data.clips import Clip, photo_clips, sharpness, video_clips
 from training.data.degrade import Kind, degrade
 from training.data.flow import clip_flow
+from training.data.quality import label_soft
 from training.data.shards import INDEX, ClipRow, ShardWriter, write_index
 from training.data.sources import DataError, Source, find, hold_out
 
@@ -59,6 +60,7 @@ def _known(clip: Clip, source: Source, split: str) -> dict[str, Any]:
         "first_frame": clip.first_frame,
         "fps": clip.fps,
         "sharpness": sharpness(clip.frames),
+        "bits_per_pixel": clip.bits_per_pixel,
     }
 
 
@@ -73,6 +75,7 @@ def _write_clip(writer: ShardWriter, clip: Clip, source: Source, split: str, nam
     writer.add_json(name, {**known, "lr": strengths})
     return ClipRow(
         **known,
+        soft=False,  # decided when every clip is known
         clip=name,
         shard=writer.path.name,
         frames=clip.frames.shape[0],
@@ -153,6 +156,7 @@ def _summary(rows: Sequence[ClipRow], sizes: dict[str, int], skipped: dict[str, 
         "val_clips": sum(r.split == "val" for r in rows),
         "val_groups": sorted({r.group for r in rows if r.split == "val"}),
         "video_clips": sum(r.is_video for r in rows),
+        "soft_clips": sum(r.soft for r in rows),
         "bytes": sum(sizes.values()),
         "skipped": skipped,
         "seed": seed,
@@ -177,7 +181,7 @@ def pack(
     sources = find(data_dir)
     _clear(out_dir, overwrite)
     done = _run(_units(sources), jobs, out_dir, hold_out(sources, val_share, seed), seed, say)
-    rows = [row for unit in done for row in unit.rows]
+    rows = label_soft([row for unit in done for row in unit.rows])
     sizes = {name: size for unit in done for name, size in unit.sizes.items()}
     skipped = {name: why for unit in done for name, why in unit.skipped.items()}
     for why in skipped.values():
@@ -206,8 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     free = shutil.disk_usage(a.out).free / 1e9
     print(
-        f"{facts['clips']} clips ({facts['video_clips']} of video; {facts['val_clips']} held out), "
-        f"{facts['frames']} frames, {facts['bytes'] / 1e9:.2f} GB in {facts['seconds']:.0f} s; "
+        f"{facts['clips']} clips ({facts['video_clips']} of video; {facts['val_clips']} held out; "
+        f"{facts['soft_clips']} soft), {facts['frames']} frames, "
+        f"{facts['bytes'] / 1e9:.2f} GB in {facts['seconds']:.0f} s; "
         f"{len(facts['skipped'])} files skipped; {free:.0f} GB left"
     )
     return 0

@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 from dataclasses import dataclass, fields
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from training.data.quality import label_soft
 from training.data.sources import DataError
 
 INDEX = "index.parquet"
-LAYOUT = "1"
+LAYOUT = "2"
+_ADDED_IN_2: dict[str, Any] = {"bits_per_pixel": nan, "soft": False}
 _BLOCK = 512
 
 
@@ -48,6 +51,10 @@ class ClipRow:
     fps: float
     sharpness: float
     """Share of fine detail: mean |luma - its 3x3 mean| over the same of the luma pooled by 2."""
+    bits_per_pixel: float
+    """Compressed bits of the source per pixel: of the video stream per frame, of a photo's whole file. nan: unknown."""
+    soft: bool
+    """The clip's own frames lack detail or are visibly compressed, compared with the other clips of its look."""
     hr_offset: int
     flow_offset: int
     mask_offset: int
@@ -111,7 +118,10 @@ def write_index(folder: Path, rows: list[ClipRow], sizes: dict[str, int], facts:
 
 
 def read_index(folder: Path) -> tuple[list[ClipRow], dict[str, int], dict[str, Any]]:
-    """Rows, shard sizes in bytes, facts. DataError: no index, a damaged one, or one of another layout."""
+    """Rows, shard sizes in bytes, facts. DataError: no index, a damaged one, or one of another layout.
+
+    Layout 1 is read too: its clips are labelled soft by their sharpness alone, their bits per pixel are not known.
+    """
     path = folder / INDEX
     if not path.is_file():
         raise DataError(f"{folder} holds no {INDEX}; make it with: python -m training pack --data DIR --out {folder}")
@@ -120,9 +130,13 @@ def read_index(folder: Path) -> tuple[list[ClipRow], dict[str, int], dict[str, A
         meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); pack the data again") from error
-    if meta.get("duovsr.layout") != LAYOUT:
-        raise DataError(f"{path} has layout {meta.get('duovsr.layout')}, {LAYOUT} is needed; pack the data again")
-    rows = [ClipRow(**row) for row in table.to_pylist()]
+    layout = meta.get("duovsr.layout")
+    if layout not in ("1", LAYOUT):
+        raise DataError(f"{path} has layout {layout}, {LAYOUT} is needed; pack the data again")
+    if layout == "1":
+        rows = label_soft([ClipRow(**row, **_ADDED_IN_2) for row in table.to_pylist()])
+    else:
+        rows = [ClipRow(**row) for row in table.to_pylist()]
     return rows, json.loads(meta["duovsr.shards"]), json.loads(meta["duovsr.facts"])
 
 

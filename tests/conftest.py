@@ -27,10 +27,18 @@ def random_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
     for name, weight in generator.named_parameters():
         if name.endswith(("second.bias", "outer.weight", "outer.bias", "attention.0.out.weight", "kappa.weight")):
             torch.nn.init.normal_(weight, std=0.05)
-        elif name in ("network.out.weight", "network.latent.weight"):
+        elif name in (
+            "network.out.weight",
+            "network.latent.weight",
+            "codec.encoder.out.weight",
+            "codec.decoder.out.weight",
+        ):
             torch.nn.init.normal_(weight, std=0.3 / weight[0].numel() ** 0.5)
         elif ".out.weight" in name and weight.ndim == 2:
             torch.nn.init.normal_(weight, std=0.1)
+    if generator.codec is not None:
+        torch.nn.init.normal_(generator.codec.normalisation.mean, std=0.2)
+        torch.nn.init.uniform_(generator.codec.normalisation.deviation, 0.7, 1.4)
     return {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}
 
 
@@ -52,6 +60,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with windows of 21 frames, overlap 5, and space-time attention, in a file."""
     return write_model(tmp_path_factory.mktemp("models") / "toy.safetensors", "toy")
+
+
+@pytest.fixture(scope="session")
+def learned_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model like `tiny_model` with a learned codec, in a file."""
+    return write_model(tmp_path_factory.mktemp("models") / "learned.safetensors", "toy-learned")
 
 
 def synthetic_clip(frames: int, height: int, width: int, seed: int = 0, cut: int | None = None) -> list[Tensor]:

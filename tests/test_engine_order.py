@@ -48,15 +48,21 @@ KINDS = [
     ("tiny", precision, width, height)
     for precision in ("float32", "bfloat16")
     for width, height in ((121, 69), (17, 31), (48, 32))
-] + [("toy", "float32", 24, 20), ("toy", "bfloat16", 31, 17)]
+] + [
+    ("toy", "float32", 24, 20),
+    ("toy", "bfloat16", 31, 17),
+    ("toy-learned", "float32", 48, 32),
+    ("toy-learned", "bfloat16", 17, 31),
+]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: "-".join(map(str, kind)))
-def case(request: pytest.FixtureRequest, tiny_model: Path, toy_model: Path) -> Case:
+def case(request: pytest.FixtureRequest, tiny_model: Path, toy_model: Path, learned_model: Path) -> Case:
     name, precision, width, height = request.param
     if precision == "bfloat16" and not has_bfloat16_arithmetic():
         pytest.skip("this CPU has no bfloat16 arithmetic")
-    model, count = (tiny_model, 10) if name == "tiny" else (toy_model, 34)
+    model = {"tiny": tiny_model, "toy": toy_model, "toy-learned": learned_model}[name]
+    count = 34 if name == "toy" else 10
     return Case(model, precision, width, height, count)
 
 

@@ -51,6 +51,16 @@ def test_tiles_change_no_bit_frame_by_frame(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("width", "height", "tile"), [(121, 69, 64), (75, 24, 32), (16, 103, 40)])
+def test_tiles_change_no_bit_with_a_learned_codec(
+    learned_model: Path, precision: str, width: int, height: int, tile: int
+) -> None:
+    whole = upscaled(learned_model, precision, width, height, 0)
+    tiled = upscaled(learned_model, precision, width, height, tile)
+    assert float((whole - tiled).abs().max()) == 0
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(("width", "height", "tile"), [(121, 69, 64), (75, 24, 32), (16, 103, 40)])
 def test_tiles_change_no_bit_in_windows_with_attention(
     toy_model: Path, precision: str, width: int, height: int, tile: int
 ) -> None:
@@ -86,16 +96,18 @@ def test_inner_parts_cover_each_position_once(height: int, width: int, tile: int
     assert bool((count == 1).all())
 
 
-def test_receptive_field_is_what_really_reaches_a_pixel(tiny_model: Path) -> None:
+@pytest.mark.parametrize("preset", ["tiny", "toy-learned"])
+def test_receptive_field_is_what_really_reaches_a_pixel(preset: str, tiny_model: Path, learned_model: Path) -> None:
     """A changed LR pixel reaches output pixels up to, and none beyond, the halo."""
     clip = synthetic_clip(3, 40, 140)
     changed = [frame.clone() for frame in clip]
     changed[1][:, 20, 70] += 0.3
-    options = Options(model=str(tiny_model), device="cpu", precision="float32", scene_cut=False)
+    model = tiny_model if preset == "tiny" else learned_model
+    options = Options(model=str(model), device="cpu", precision="float32", scene_cut=False)
     one, other = (list(Upscaler(options, 140, 40).stream(frames))[1] for frames in (clip, changed))
     columns = (one != other).any(0).any(0).nonzero().flatten()
     reach = max(4 * 70 - int(columns.min()), int(columns.max()) - 4 * 71 + 1) / 4
-    halo = PRESETS["tiny"].receptive_field
+    halo = PRESETS[preset].receptive_field
     assert halo / 3 < reach <= halo
 
 

@@ -32,15 +32,16 @@ def generator_of(preset: str) -> Generator:
 
 def with_kappa(generator: Generator, kappa: float) -> Generator:
     """The same with a fixed weight of the consistency step: 0 or 1 up to rounding, by a huge bias of its switch."""
-    nn.init.zeros_(generator.network.kappa.weight)
-    nn.init.constant_(generator.network.kappa.bias, 1e9 if kappa else -1e9)
+    head = (generator.codec or generator.network).kappa
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias, 1e9 if kappa else -1e9)
     return generator
 
 
 def training_path(generator: Generator, lr: Tensor) -> Tensor:
     """HR of (1 t+2 3 h w) through `generate` and `decode`, as losses see it."""
     condition = generator.condition(lr)
-    noise = noise_field(SEED, lr.shape[-2] // 2, lr.shape[-1] // 2)
+    noise = noise_field(SEED, lr.shape[-2] // 2, lr.shape[-1] // 2, generator.config.latent_channels)
     noise = noise.expand(1, lr.shape[1] - 2, *noise.shape).contiguous()
     z = generator.generate(noise, condition, torch.tensor([generator.config.best_class]))
     return enlarge(condition.base) + generator.decode(z, condition)
@@ -56,7 +57,7 @@ def margin(picture: Tensor, cells: int) -> Tensor:
     return picture[..., 8 * cells : -8 * cells, 8 * cells : -8 * cells]
 
 
-@pytest.mark.parametrize(("preset", "frame"), [("tiny", 0), ("tiny", 2), ("toy", 3), ("toy", 10)])
+@pytest.mark.parametrize(("preset", "frame"), [("tiny", 0), ("tiny", 2), ("toy", 3), ("toy", 10), ("toy-learned", 1)])
 def test_training_and_engine_give_the_same_frame(tmp_path: Path, preset: str, frame: int) -> None:
     config = PRESETS[preset]
     path = tmp_path / "model.safetensors"
@@ -89,7 +90,7 @@ def test_training_and_engine_agree_at_the_border_too(tmp_path: Path) -> None:
     assert float((found - wanted).abs().max()) < 5e-3
 
 
-@pytest.mark.parametrize("preset", ["tiny", "toy"])
+@pytest.mark.parametrize("preset", ["tiny", "toy", "toy-learned"])
 def test_the_consistency_step_brings_the_output_nearer_to_the_lr(preset: str) -> None:
     clip = synthetic_clip(5, 32, 40)
     lr = frames_around(clip, 1, 3)
@@ -121,10 +122,11 @@ def test_decode_undoes_encode_up_to_the_dropped_coefficients() -> None:
     torch.testing.assert_close(generator.encode(hr, condition), z, rtol=1e-3, atol=1e-3)
 
 
-def test_velocity_and_denoise_tell_the_same() -> None:
-    generator = generator_of("tiny")
+@pytest.mark.parametrize("preset", ["tiny", "toy-learned"])
+def test_velocity_and_denoise_tell_the_same(preset: str) -> None:
+    generator = generator_of(preset)
     condition = generator.condition(frames_around(synthetic_clip(3, 16, 20), 1, 1))
-    z_t, t, quality = torch.randn(1, 1, 96, 8, 10), torch.tensor([0.6]), torch.tensor([1])
+    z_t, t, quality = torch.randn(1, 1, generator.config.latent_channels, 8, 10), torch.tensor([0.6]), torch.tensor([1])
     v, x0 = generator.velocity(z_t, t, condition, quality), generator.denoise(z_t, t, condition, quality)
     torch.testing.assert_close(z_t - 0.6 * v, x0, rtol=1e-4, atol=1e-4)
 
@@ -148,7 +150,8 @@ def test_samples_of_a_batch_do_not_see_each_other() -> None:
     torch.testing.assert_close(together, generator.denoise(z[1:], t[1:], one, quality[1:]), rtol=1e-4, atol=1e-5)
 
 
-def test_layers_come_from_the_namespace_that_is_given() -> None:
+@pytest.mark.parametrize("preset", ["toy", "toy-learned"])
+def test_layers_come_from_the_namespace_that_is_given(preset: str) -> None:
     made: list[str] = []
 
     class Namespace:
@@ -162,7 +165,7 @@ def test_layers_come_from_the_namespace_that_is_given() -> None:
             made.append("Conv2d")
             return nn.Conv2d(*args, **kwargs)
 
-    generator = Generator(PRESETS["toy"], Namespace)
+    generator = Generator(PRESETS[preset], Namespace)
     layers = [m for m in generator.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     assert len(made) == len(layers) > 10
     assert not isinstance(getattr(Generator, "device", None), property)

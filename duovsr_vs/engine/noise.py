@@ -6,22 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..model.config import LATENT_CHANNELS
+from ..model.config import COEFFICIENTS
 
 BLOCK = 32
 """Side of the squares that are drawn at once, in latent positions."""
 
 
-def noise_field(seed: int, height: int, width: int) -> Tensor:
-    """(96 height width) float32 standard normal noise for latent positions from the frame's corner.
+def noise_field(seed: int, height: int, width: int, channels: int = COEFFICIENTS) -> Tensor:
+    """(channels height width) float32 standard normal noise for latent positions from the frame's corner.
 
     Each square is drawn by numpy's RandomState, whose streams never change, from (seed, row, column) of the square.
     """
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
-    field = np.empty((LATENT_CHANNELS, rows * BLOCK, columns * BLOCK), dtype=np.float32)
+    field = np.empty((channels, rows * BLOCK, columns * BLOCK), dtype=np.float32)
     for row in range(rows):
         for column in range(columns):
             key = np.array([seed & 0xFFFFFFFF, seed >> 32, row, column], dtype=np.uint32)
-            square = np.random.RandomState(key).standard_normal((LATENT_CHANNELS, BLOCK, BLOCK))
+            square = np.random.RandomState(key).standard_normal((channels, BLOCK, BLOCK))
             field[:, row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK] = square
     return torch.from_numpy(field[:, :height, :width].copy())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..model.config import LATENT_CHANNELS, SCALE, ModelConfig
+from ..model.config import COEFFICIENTS, SCALE, ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,8 @@ def estimate_memory(
     seen = cells if tile == 0 else min(cells, (tile + 2 * overlap) ** 2 // 4)
     inputs = (config.window + 2 + config.chunk) * width * height * 3 * 4
     features = config.window * cells * (37 + 12 + 12 + 1) * 4 * 2
-    network = config.window * seen * item * (4 * config.channels + 2 * LATENT_CHANNELS)
-    decoded = (2 * config.window - 1) * cells * LATENT_CHANNELS * item
+    widest = config.channels if config.codec == "fixed" else max(config.channels, config.codec_channels)
+    network = config.window * seen * item * (4 * widest + 2 * COEFFICIENTS)
+    decoded = (2 * config.window - 1) * cells * COEFFICIENTS * item
     frame = width * height * SCALE * SCALE * 3 * 4
     return inputs + features + network + decoded + 3 * frame + resized * 4 * 2

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DuoVsrError
-from ..model.config import CELL, LATENT_CHANNELS
+from ..model.config import CELL, COEFFICIENTS
 from ..model.features import Condition
 from ..model.generator import Generator
 from .noise import noise_field
@@ -59,12 +59,14 @@ class Renderer:
 
     def _in_type(self, dtype: torch.dtype) -> Generator:
         model = copy.deepcopy(self.exact)
-        model.network.to(dtype=dtype).to(memory_format=torch.channels_last)
+        for part in model.children():  # what has weights; the generator's own constants stay float32
+            part.to(dtype=dtype).to(memory_format=torch.channels_last)
         return model
 
     def _lift(self, model: Generator, dtype: torch.dtype) -> Tensor:
         """The noise's share of the first layer: one map for all frames."""
-        noise = noise_field(self.seed, *self.size)[None].to(model.deviation.device, dtype)
+        noise = noise_field(self.seed, *self.size, model.config.latent_channels)
+        noise = noise[None].to(model.deviation.device, dtype)
         return model.network.lift(noise.contiguous(memory_format=torch.channels_last))
 
     def render(self, condition: Condition) -> Residual:
@@ -93,7 +95,7 @@ class Renderer:
             frames, (height, width) = condition.features.shape[1], self.size
             whole = Residual(
                 torch.empty(
-                    (frames, LATENT_CHANNELS, height, width),
+                    (frames, COEFFICIENTS, height, width),
                     dtype=dtype, device=lifted.device, memory_format=torch.channels_last,
                 ),
                 torch.empty(frames, 3, CELL * height, CELL * width, device=lifted.device),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ModelError
 
@@ -17,7 +17,10 @@ LUMA_COEFFICIENTS = 16
 CHROMA_COEFFICIENTS = 4
 """… and the four lowest of each colour difference."""
 LATENT_PER_PIXEL = LUMA_COEFFICIENTS + 2 * CHROMA_COEFFICIENTS
-LATENT_CHANNELS = LATENT_PER_PIXEL * CELL * CELL
+COEFFICIENTS = LATENT_PER_PIXEL * CELL * CELL
+"""Coefficients of a latent position: the channels of the fixed codec's latents, and what a learned one makes its of."""
+LATENT_CHANNELS = COEFFICIENTS
+CODEC_FIELDS = ("codec", "latent_channels", "codec_channels", "codec_blocks")
 NULL_CLASS = 0
 """Quality class that says nothing; guidance pushes away from it."""
 
@@ -52,6 +55,14 @@ class ModelConfig:
     """Default of the detail dial, 0 (faithful weights) to 1 (detailed weights)."""
     chunk: int = 8
     """Frames that a host asks for at once; a grid, so that results do not depend on the order of requests."""
+    codec: Literal["fixed", "learned"] = "fixed"
+    """fixed: latents are the 96 normalised coefficients; learned: an encoder and a decoder lie between the two."""
+    latent_channels: int = COEFFICIENTS
+    """Channels of a latent position."""
+    codec_channels: int = 64
+    """Width of a learned codec's encoder and decoder."""
+    codec_blocks: int = 2
+    """Residual blocks of a learned codec's encoder, and as many of its decoder."""
 
     def __post_init__(self) -> None:
         checks = {
@@ -67,6 +78,12 @@ class ModelConfig:
             "back_projections": 0 <= self.back_projections <= 8,
             "default_detail": 0.0 <= self.default_detail <= 1.0,
             "chunk": self.chunk >= 1,
+            "codec": self.codec in ("fixed", "learned"),
+            "latent_channels": self.latent_channels == COEFFICIENTS
+            if self.codec == "fixed"
+            else 1 <= self.latent_channels <= COEFFICIENTS,
+            "codec_channels": self.codec_channels >= 8,
+            "codec_blocks": self.codec_blocks >= 1,
         }
         for field, good in checks.items():
             if not good:
@@ -90,9 +107,11 @@ class ModelConfig:
 
         Convolutions reach one latent position each (input, two per block, output) and the consistency step eight, an
         attention layer reaches to the far side of its window; the base resampler, gain and local mean reach less than
-        16 LR pixels.
+        16 LR pixels. A learned decoder comes after the network: two positions per block, one at its end.
         """
         reach = 2 * self.blocks + 10
+        if self.codec == "learned":
+            reach += 2 * self.codec_blocks + 1
         if self.attention_every:
             reach += (self.blocks // self.attention_every) * self.attention_window
         halo = reach * CELL + 2 * 4
@@ -104,8 +123,15 @@ class ModelConfig:
         return CELL * self.attention_window if self.attention_every else CELL
 
     def to_json(self) -> str:
-        """The configuration as one JSON string with sorted keys."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """The configuration as one JSON string with sorted keys.
+
+        A fixed codec has no sizes to tell, so that its files and their hashes stay what they were without them.
+        """
+        values = asdict(self)
+        if self.codec == "fixed":
+            for name in CODEC_FIELDS:
+                del values[name]
+        return json.dumps(values, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
@@ -186,5 +212,16 @@ PRESETS = {
         overlap=5,
         chunk=16,
     ),
+    "toy-learned": ModelConfig(
+        name="toy-learned",
+        channels=16,
+        blocks=1,
+        heads=2,
+        latent_std=LATENT_STD,
+        codec="learned",
+        latent_channels=16,
+        codec_channels=16,
+        codec_blocks=1,
+    ),
 }
-"""`nano` and `small` are for users; `tiny` and `toy` (windows of F = 21 with attention) are for tests."""
+"""`nano` and `small` are for users; `tiny`, `toy` (windows of F = 21 with attention) and `toy-learned` for tests."""

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from . import flow
+from .autoencoder import LearnedCodec
 from .codec import (
     cell_enlarge,
     cell_shrink,
@@ -26,7 +27,12 @@ from .resample import enlarge
 
 
 class Generator(nn.Module):
-    """Flow network + codec + consistency. Latents z are coefficients / (gain · deviation), (b t 96 h/2 w/2)."""
+    """Flow network + codec + consistency.
+
+    Normalised coefficients y = coefficients / (gain · deviation), (b t 96 h/2 w/2), stand for a picture. Latents z
+    (b t c h/2 w/2), which the flow is about, are y itself with the fixed codec, and what an encoder makes of it with a
+    learned one. The consistency step acts on y: before the flow sees it with the fixed codec, else after the decoder.
+    """
 
     deviation: Tensor
 
@@ -34,14 +40,25 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.network = FlowNetwork(config, ops)
+        self.codec = LearnedCodec(config, ops) if config.codec == "learned" else None
         deviation = torch.tensor(config.latent_std).repeat(CELL * CELL)
         self.register_buffer("deviation", deviation[:, None, None], persistent=False)
 
     # -- latents ------------------------------------------------------------------------------------------------
 
     def scale(self, condition: Condition) -> Tensor:
-        """gain · deviation, (b t 96 h w): what a latent of size 1 stands for."""
+        """gain · deviation, (b t 96 h w): what a normalised coefficient of size 1 stands for."""
         return condition.gain * self.deviation
+
+    @property
+    def energy(self) -> Tensor:
+        """(c 1 1): by how much an error of each latent channel counts, of mean square 1.
+
+        Deviation over root mean square for the fixed codec; a learned one has channels of equal rank.
+        """
+        if self.codec is not None:
+            return torch.ones_like(self.codec.normalisation.deviation)
+        return self.deviation / self.deviation.square().mean().sqrt()
 
     def condition(self, lr: Tensor) -> Condition:
         """Condition of t frames from (b t+2 3 h w) LR frames, RGB in [0, 1], h and w even."""
@@ -49,44 +66,62 @@ class Generator(nn.Module):
 
     def encode(self, hr: Tensor, condition: Condition) -> Tensor:
         """Latent of HR frames (b t 3 4h 4w), RGB in [0, 1], given the condition of their LR frames."""
+        frames = hr.shape[1]
         residual = rearrange(hr - enlarge(condition.base), "b t c h w -> (b t) c h w")
-        latent: Tensor = frames_of(encode_residual(residual), hr.shape[1]) / self.scale(condition)
-        return latent
+        y: Tensor = frames_of(encode_residual(residual), frames) / self.scale(condition)
+        if self.codec is None:
+            return y
+        return frames_of(self.codec.encode(y.flatten(0, 1), features_of(condition)), frames)
+
+    def coefficients(self, z: Tensor, condition: Condition) -> Tensor:
+        """Normalised coefficients (b t 96 h w) of a latent, after the consistency step."""
+        if self.codec is None:
+            return z  # clean latents of the network have had the step
+        y, kappa = (frames_of(x, z.shape[1]) for x in self.codec.decode(z.flatten(0, 1), features_of(condition)))
+        return self.consist(y.float(), kappa, condition)
+
+    def pixels(self, y: Tensor, condition: Condition) -> Tensor:
+        """HR residual (b t 3 4h 4w) of normalised coefficients; linear in them."""
+        return frames_of(decode_residual((y * self.scale(condition)).flatten(0, 1)), y.shape[1])
 
     def decode(self, z: Tensor, condition: Condition) -> Tensor:
         """HR residual (b t 3 4h 4w) of a latent."""
-        return frames_of(decode_residual((z * self.scale(condition)).flatten(0, 1)), z.shape[1])
+        return self.pixels(self.coefficients(z, condition), condition)
+
+    def freeze_codec(self) -> None:
+        """Train the flow network alone: all stages but the codec's own take a learned codec as it is."""
+        if self.codec is not None:
+            self.codec.requires_grad_(False)
 
     # -- denoising ----------------------------------------------------------------------------------------------
 
-    def consist(self, x0: Tensor, kappa: Tensor, condition: Condition) -> Tensor:
+    def consist(self, y: Tensor, kappa: Tensor, condition: Condition) -> Tensor:
         """R + residual made consistent with the LR: y ← y − U·q, q of `to_take_off` for D·y − m.
 
-        y: coefficients of x̂0; m = LR − D·R, what the base misses of the LR. Shapes (b t …), κ (b t 1 h w).
+        y: normalised coefficients; m = LR − D·R, what the base misses of the LR. Shapes (b t …), κ (b t 1 h w).
         """
         scale = self.scale(condition).flatten(0, 1)
-        q = to_latent_grid(to_take_off(self.mismatch(x0, condition), kappa.flatten(0, 1)))
-        return x0 - frames_of(fixed_convolution(q, cell_enlarge()) / scale, x0.shape[1])
+        q = to_latent_grid(to_take_off(self.mismatch(y, condition), kappa.flatten(0, 1)))
+        return y - frames_of(fixed_convolution(q, cell_enlarge()) / scale, y.shape[1])
 
-    def mismatch(self, x0: Tensor, condition: Condition) -> Tensor:
-        """D·(R + residual) − LR of clean latents, (b·t 12 h/2 w/2), channels ordered (dy dx c)."""
-        coefficients = (x0 * self.scale(condition)).flatten(0, 1)
+    def mismatch(self, y: Tensor, condition: Condition) -> Tensor:
+        """D·(R + residual) − LR of normalised coefficients, (b·t 12 h/2 w/2), channels ordered (dy dx c)."""
+        coefficients = (y * self.scale(condition)).flatten(0, 1)
         return fixed_convolution(coefficients, cell_shrink()).float() - condition.missing.flatten(0, 1)
 
     def denoise(
         self, z_t: Tensor, t: Tensor, condition: Condition, quality: Tensor, taps: list[Tensor] | None = None
     ) -> Tensor:
-        """x̂0 of noised latents: flow preconditioning, then the consistency step.
+        """x̂0 of noised latents: flow preconditioning, then, with the fixed codec, the consistency step.
 
-        z_t: (b t 96 h w) float32; t: (b,) in [0, 1]; quality: (b,) class numbers.  Returns x̂0 like z_t, float32.
+        z_t: (b t c h w) float32; t: (b,) in [0, 1]; quality: (b,) class numbers.  Returns x̂0 like z_t, float32.
         """
         frames = z_t.shape[1]
         scaled = (z_t * flow.expand(flow.input_scale(t), z_t)).flatten(0, 1)
         bias = self.network.embedding(t, quality)
-        features = condition.features.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        predicted, kappa = self.network(features, self.network.lift(scaled), bias, frames, taps)
+        predicted, kappa = self.network(features_of(condition), self.network.lift(scaled), bias, frames, taps)
         x0 = flow.precondition(z_t, frames_of(predicted.float(), frames), t)
-        return self.consist(x0, frames_of(kappa, frames), condition)
+        return x0 if kappa is None else self.consist(x0, frames_of(kappa, frames), condition)
 
     def velocity(self, z_t: Tensor, t: Tensor, condition: Condition, quality: Tensor) -> Tensor:
         """v = (z_t − x̂0)/t."""
@@ -117,6 +152,13 @@ class Generator(nn.Module):
         frames = condition.features.shape[1]
         features = condition.features[0].to(dtype).contiguous(memory_format=torch.channels_last)
         predicted, kappa = self.network(features, lifted, None, frames)
+        if self.codec is not None:
+            predicted, kappa = self.codec.decode(predicted, features)
         coefficients = predicted.mul_(self.deviation.to(dtype)).mul_(condition.gain[0].to(dtype))
         mismatch = fixed_convolution(coefficients, cell_shrink()).float() - condition.missing[0]
         return coefficients, to_take_off(mismatch, kappa)
+
+
+def features_of(condition: Condition) -> Tensor:
+    """The features of a condition as networks take them, (b·t 37 h w), channels last."""
+    return condition.features.flatten(0, 1).contiguous(memory_format=torch.channels_last)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import WindowAttention
-from .config import LATENT_CHANNELS, ModelConfig
+from .config import ModelConfig
 from .convolution import convolve_with
 from .features import FEATURE_CHANNELS
 
@@ -67,16 +68,19 @@ class Block(nn.Module):
 class FlowNetwork(nn.Module):
     """Predicts F of the preconditioned flow and the weight κ of the consistency step, from z_t and the condition.
 
-    `ops` is the namespace that layers come from (torch.nn, or a host's own with managed weights).
+    z: latent channels, 96 with the fixed codec; c: width. `ops` is the namespace that layers come from (torch.nn, or a
+    host's own with managed weights).
     """
 
     def __init__(self, config: ModelConfig, ops: ModuleType | Any = nn):
         super().__init__()
         self.config = config
+        self.recompute = False
+        """Training only: activations of a block are computed again in the backward pass instead of kept."""
         c = config.channels
         self.embedding = Embedding(config, ops)
         self.features = ops.Conv2d(FEATURE_CHANNELS, c, 3, padding=1)
-        self.latent = ops.Conv2d(LATENT_CHANNELS, c, 1, bias=False)
+        self.latent = ops.Conv2d(config.latent_channels, c, 1, bias=False)
         self.blocks = nn.ModuleList(Block(c, ops) for _ in range(config.blocks))
         every, count = config.attention_every, 0
         layers: dict[str, nn.Module] = {}
@@ -85,40 +89,43 @@ class FlowNetwork(nn.Module):
                 layers[str(n)] = WindowAttention(c, config.heads, config.attention_window, count % 2 == 1, ops)
                 count += 1
         self.attention = nn.ModuleDict(layers)
-        self.out = ops.Conv2d(c, LATENT_CHANNELS, 3, padding=1, bias=False)
-        self.kappa = ops.Conv2d(c, 1, 1)
+        self.out = ops.Conv2d(c, config.latent_channels, 3, padding=1, bias=False)
+        self.kappa = ops.Conv2d(c, 1, 1) if config.codec == "fixed" else None
         # Noise and features that mean nothing yet must not reach the output: the quickest way to undo them is to push
         # every ReLU below zero, from where nothing comes back.
         nn.init.zeros_(self.latent.weight)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.kappa.weight)
-        nn.init.constant_(self.kappa.bias, 0.25)
+        if self.kappa is not None:
+            nn.init.zeros_(self.kappa.weight)
+            nn.init.constant_(self.kappa.bias, 0.25)
 
     def lift(self, scaled: Tensor) -> Tensor:
-        """First layer of the latent: c_in·z_t (n 96 h w) -> (n c h w). At one step from noise it is a constant map."""
+        """First layer of the latent: c_in·z_t (n z h w) -> (n c h w). At one step from noise it is a constant map."""
         return convolve_with(self.latent, scaled)
 
     def forward(
         self, features: Tensor, lifted: Tensor, bias: Tensor | None, frames: int, taps: list[Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None]:
         """features: (b·t 37 h w); lifted: of `lift`; bias: of `Embedding`, (blocks b c) with b = 1 or the batch, None
         if it has been folded into the blocks.
 
-        `taps` collects the activations after each block, for a discriminator. Returns F (b·t 96 h w) and κ in
-        [0, 1], (b·t 1 h w).
+        `taps` collects the activations after each block, for a discriminator. Returns F (b·t z h w) and κ in
+        [0, 1], (b·t 1 h w), or None where the codec is learned: its decoder gives κ.
         """
         h = convolve_with(self.features, features).add_(lifted)
         if bias is not None:
             bias = bias.to(h.dtype).repeat_interleave(frames if bias.shape[1] > 1 else 1, dim=1)[..., None, None]
         for n, block in enumerate(self.blocks):
-            h = block(h, None if bias is None else bias[n])
+            own = None if bias is None else bias[n]
+            h = checkpoint(block, h, own, use_reentrant=False) if self.recompute else block(h, own)
             if str(n) in self.attention:
                 layer = self.attention[str(n)]
                 h = rearrange(layer(rearrange(h, "(b t) c h w -> b t c h w", t=frames)), "b t c h w -> (b t) c h w")
             if taps is not None:
                 taps.append(h)
         h = h.relu() if taps is not None else h.relu_()  # taps keep what came before
-        return convolve_with(self.out, h), soft_switch(convolve_with(self.kappa, h).float())
+        predicted = convolve_with(self.out, h)
+        return predicted, None if self.kappa is None else soft_switch(convolve_with(self.kappa, h).float())
 
 
 def soft_switch(x: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ BAND = 20
 ROW = 6
 """Height of each frame's row in the temporal profile, in pixels."""
 GAP = 4
-ENLARGED = 8
+ENLARGED = 4
 WEIGHTS = (0.0, 1.0, 2.0, 4.0)
 Picture = npt.NDArray[np.uint8]
 """(h w 3) RGB."""

@@ -59,6 +59,9 @@ class Silent:
     def event(self, step: int, text: str) -> None:
         """Something that happened: resumed, stopped, a round of halving begun."""
 
+    def machine(self, text: str) -> None:
+        """What the updates from here on run on, as `machine_class` says it; only the log holds it."""
+
 
 class Watcher(Silent):
     """Writes all of it.
@@ -128,6 +131,9 @@ class Watcher(Silent):
         self._write(step, {"event": text})
         self._board.add_text("event", text, step)
         self.say(f"{self.stage} {step}: {text}")
+
+    def machine(self, text: str) -> None:
+        self._write(self.first, {"machine": text})
 
     def _scalar(self, name: str, value: float, step: int) -> None:
         self._board.add_scalar(name, value, step)

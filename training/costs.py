@@ -1,0 +1,244 @@
+"""What passes through the networks cost: they are run on tensors that have shapes but no contents, and counted.
+
+FLOPs are those of convolutions and matrix products, a multiply-add counted as 2 (`torch.utils.flop_counter`); what is
+done element by element is not in them. Nothing is computed, so the largest model is counted on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from duovsr_vs.model import flow
+from duovsr_vs.model.config import CELL, PRESETS, SCALE, ModelConfig
+from duovsr_vs.model.features import frames_of
+from duovsr_vs.model.generator import Generator
+from training.discriminator import Discriminator, Scores, default_taps
+from training.losses import consistency_loss, robust_latent_loss, temporal_loss
+
+Mode = Literal["forward", "train", "through"]
+"""forward: no gradient; train: gradient to the weights; through: gradient to the input only, the weights are held."""
+DENOISERS = ("student", "teacher", "real", "fake", "reference")
+"""Flow networks of the preset's size. Other parts: heads; codec (a learned one, there and back); and, taken as they
+are, encode, decode (of a learned codec), temporal, consistency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one pass: FLOPs of what has weights and of what is fixed (codec, consistency), bytes kept for the backward."""
+
+    network: int = 0
+    fixed: int = 0
+    kept: int = 0
+
+    @property
+    def flops(self) -> int:
+        """Forward and, with a gradient, backward."""
+        return self.network + self.fixed
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.network + other.network, self.fixed + other.fixed, self.kept + other.kept)
+
+    def __mul__(self, times: int) -> Cost:
+        return Cost(self.network * times, self.fixed * times, self.kept * times)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of a batch: samples, frames of a sample, side of a crop in LR pixels (even)."""
+
+    batch: int
+    frames: int
+    patch: int
+
+    @property
+    def tokens(self) -> int:
+        """Latent positions of all frames."""
+        return self.batch * self.frames * (self.patch // CELL) ** 2
+
+
+@cache
+def know_kernels() -> None:
+    """Fixed kernels are made once and remembered: they must be real before anything without contents asks for them."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        generator = Generator(PRESETS["tiny"])
+        condition = generator.condition(torch.zeros(1, 4, 3, 16, 16))
+        z0 = generator.encode(torch.zeros(1, 2, 3, 64, 64), condition)
+        generator.decode(generator.generate(z0, condition, torch.zeros(1, dtype=torch.long)), condition)
+
+
+class Rehearsal:
+    """The passes of a stage for batches of one shape, without contents.
+
+    recompute: blocks of networks that are trained compute their activations again in the backward pass instead of
+    keeping them.  scores: whose features the heads see.
+    """
+
+    def __init__(self, config: ModelConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores = "both"):
+        know_kernels()
+        self.shape, self.bf16, self.recompute = shape, bf16, recompute
+        self.contents = FakeTensorMode(allow_non_fake_inputs=True)
+        b, t, p = shape.batch, shape.frames, shape.patch
+        with self.contents, torch.no_grad():
+            self.generator = Generator(config)
+            self.taps = default_taps(config.blocks)
+            self.heads = Discriminator(config.channels, self.taps, scores)
+            self.condition = self.generator.condition(torch.rand(b, t + 2, 3, p, p))
+            self.z0 = self.generator.encode(self._hr(), self.condition)
+            self.flow, self.mask = torch.rand(b, t - 1, 2, *self._size()), torch.rand(b, t - 1, *self._size())
+            self.clean = torch.rand(b)
+        self.batch = [self.z0, self.flow, self.mask, self.clean]
+        self.batch += [getattr(self.condition, field.name) for field in fields(self.condition)]
+        self._known: dict[tuple[str, Mode, bool], Cost] = {}
+
+    def _size(self) -> tuple[int, int]:
+        return (SCALE * self.shape.patch,) * 2
+
+    def _hr(self) -> Tensor:
+        return torch.rand(self.shape.batch, self.shape.frames, 3, *self._size())
+
+    @property
+    def batch_bytes(self) -> int:
+        """Of the tensors of a `Batch`."""
+        return sum(tensor.nbytes for tensor in self.batch)
+
+    def module(self, part: str) -> nn.Module | None:
+        """The weights of a part; None if it has none."""
+        networks = dict.fromkeys(DENOISERS, self.generator.network) | {
+            "heads": self.heads,
+            "codec": self.generator.codec,
+        }
+        return networks.get(part)
+
+    def parameters(self, part: str) -> int:
+        """How many weights a part has."""
+        module = self.module(part)
+        return 0 if module is None else sum(p.numel() for p in module.parameters())
+
+    def cost(self, part: str, mode: Mode, full: bool = False) -> Cost:
+        """Of one pass of a part for a whole batch; full: in float32."""
+        if (part, mode, full) not in self._known:
+            with self.contents:
+                self._known[part, mode, full] = self._cost(part, mode, full)
+        return self._known[part, mode, full]
+
+    def _cost(self, part: str, mode: Mode, full: bool) -> Cost:
+        for name in ("student", "heads", "codec"):
+            if module := self.module(name):
+                module.requires_grad_(mode == "train" and module is self.module(part))
+        work = {
+            "heads": self._judge,
+            "codec": self._there_and_back,
+            "encode": self._encode,
+            "decode": self._decode,
+            "temporal": self._flicker,
+            "consistency": self._miss,
+        }.get(part, self._denoise)
+        flops, kept = self._count(work, mode, full)
+        if self.module(part) is None:
+            return Cost(fixed=flops, kept=kept)
+        if self.recompute and part in DENOISERS and (mode == "train" or part == "fake"):
+            flops, kept = self._recomputed(work, mode, full, kept)
+        fixed = self._count(self._consist, mode, full)[0] if part in DENOISERS else 0
+        return Cost(flops - fixed, fixed, kept)
+
+    def _recomputed(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool, plain: int) -> tuple[int, int]:
+        """With blocks that keep their inputs only, and all of one block while it is gone through again."""
+        network, inputs = self.generator.network, dict[int, int]()
+
+        def remember(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+            inputs[given[0].untyped_storage()._cdata] = given[0].nbytes
+
+        watched = [block.register_forward_pre_hook(remember) for block in network.blocks]
+        network.recompute = True
+        flops, outside = self._count(work, mode, full)
+        network.recompute = False
+        for handle in watched:
+            handle.remove()
+        return flops, outside + sum(inputs.values()) + (plain - outside) // len(network.blocks)
+
+    def _count(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool) -> tuple[int, int]:
+        """FLOPs of a pass, and the bytes that its graph holds beside weights and batch."""
+        owned = [*self.generator.parameters(), *self.heads.parameters(), *self.generator.buffers(), *self.batch]
+        known = {tensor.untyped_storage()._cdata for tensor in owned}
+        kept: dict[int, torch.UntypedStorage] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in known:
+                kept[storage._cdata] = storage
+            return tensor
+
+        counter, half = FlopCounterMode(display=False), self.bf16 and not full
+        with counter, torch.set_grad_enabled(mode != "forward"), saved_tensors_hooks(keep, lambda tensor: tensor):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                result = work(mode)
+            if result.requires_grad:
+                result.backward()  # type: ignore[no-untyped-call]
+        for network in (self.generator, self.heads):
+            network.zero_grad(set_to_none=True)
+        return int(counter.get_total_flops()), sum(storage.nbytes() for storage in kept.values())
+
+    # -- the passes; each ends in one number --------------------------------------------------------------------
+
+    def _input(self, like: Tensor, mode: Mode) -> Tensor:
+        return torch.rand_like(like).requires_grad_(mode == "through")
+
+    def _denoise(self, mode: Mode) -> Tensor:
+        """x̂0 against z0; through a score model: its taps."""
+        t, quality = torch.rand(self.shape.batch), torch.zeros(self.shape.batch, dtype=torch.long)
+        taps: list[Tensor] | None = [] if mode == "through" else None
+        x0 = self.generator.denoise(self._input(self.z0, mode), t, self.condition, quality, taps)
+        if taps is not None:
+            return torch.stack([taps[n].float().sum() for n in self.taps]).sum()
+        return robust_latent_loss(x0, self.z0, self.generator.energy, flow.error_weight(t))
+
+    def _consist(self, mode: Mode) -> Tensor:
+        """What `_denoise` ends with, if the codec is fixed; the taps' gradients do not pass it."""
+        if self.generator.codec is not None:
+            return self.z0.sum()
+        y = torch.rand_like(self.z0).requires_grad_(mode == "train")
+        with torch.set_grad_enabled(mode == "train"):
+            return self.generator.consist(y, y[:, :, :1].clone(), self.condition).sum()
+
+    def _judge(self, mode: Mode) -> Tensor:
+        """Logits of the taps of both score models."""
+        b, t, _, h, w = self.z0.shape
+        like = self.z0.new_empty(b * t, self.generator.config.channels, h, w)
+        real, fake = ([self._input(like, mode) for _ in self.taps] for _ in range(2))
+        logits: Tensor = self.heads(real, fake, t)
+        return logits.mean()
+
+    def _there_and_back(self, mode: Mode) -> Tensor:
+        return self.generator.decode(self.generator.encode(self._hr(), self.condition), self.condition).sum()
+
+    def _encode(self, mode: Mode) -> Tensor:
+        return self.generator.encode(self._hr(), self.condition).sum()
+
+    def _decode(self, mode: Mode) -> Tensor:
+        return self.generator.coefficients(self._input(self.z0, mode), self.condition).sum()
+
+    def _coefficients(self, mode: Mode) -> Tensor:
+        return self._input(self.generator.scale(self.condition), mode)
+
+    def _flicker(self, mode: Mode) -> Tensor:
+        error = self.generator.pixels(self._coefficients(mode), self.condition)
+        return temporal_loss(error, self.flow, self.mask)
+
+    def _miss(self, mode: Mode) -> Tensor:
+        mismatch = self.generator.mismatch(self._coefficients(mode), self.condition)
+        return consistency_loss(frames_of(mismatch, self.shape.frames), self.clean)
+
+
+@cache
+def rehearsal(config: ModelConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores = "both") -> Rehearsal:
+    """One for each shape: counting again would give the same."""
+    return Rehearsal(config, shape, bf16, recompute, scores)

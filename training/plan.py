@@ -1,0 +1,306 @@
+"""What a run will cost, before it begins: FLOPs, samples, memory and time of each stage of a recipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from duovsr_vs.engine.machine import resolve_device
+from duovsr_vs.errors import OptionError
+from duovsr_vs.model.config import PRESETS
+from training.costs import DENOISERS, Cost, Rehearsal, Shape, rehearsal
+from training.distributed import World
+from training.passes import Pass, batches, passes, updates
+from training.recipes import Recipe
+
+EFFICIENCY = {"cpu": 0.25, "cuda": 0.25}
+"""Share of the peak that updates reach, everything beside the products included. CPU: `nano`'s regression on two cores
+with AVX512-BF16 (benchmarks/training.py). CUDA: assumed, not measured."""
+FULL_PRECISION = 2
+"""Time of a float32 product in terms of a bfloat16 one: vectors are half as long, and GPUs use TF32."""
+AHEAD = 5
+"""Batches in memory: one in use, three made ahead, one in the making."""
+TRAINED_BYTES = {"weights": 4, "gradients": 4, "optimizer": 8, "average": 4}
+"""Per trained weight: float32 master, its gradient, AdamW's two moments, the weight average."""
+GIGA, TERA = 1e9, 1e12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Bytes on each process, without the libraries themselves."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    frozen: int
+    """Weights of networks that are not trained."""
+    activations: int
+    """What the largest graph of an update keeps for its backward pass."""
+    batches: int
+
+    @property
+    def total(self) -> int:
+        """All of it at once."""
+        parts: dict[str, int] = asdict(self)
+        return sum(parts.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagePlan:
+    """One stage. An update is one of the student, with the auxiliary ones that belong to it; all processes together."""
+
+    stage: str
+    updates: int
+    parameters: dict[str, int]
+    """Of each network; names of those that are trained end in `*`."""
+    flops: int
+    """Per update."""
+    flops_float32: int
+    """Those of them that are not in bfloat16."""
+    flops_fixed: int
+    """Those of codec and consistency step."""
+    samples: int
+    """Per update."""
+    tokens: int
+    """Latent positions x frames per update."""
+    memory: Memory
+    seconds: float | None
+    """Of the whole stage; None if the peak is unknown."""
+    passes: tuple[Pass, ...]
+
+    @property
+    def total_flops(self) -> int:
+        """Of the whole stage."""
+        return self.flops * self.updates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A whole run."""
+
+    recipe: str
+    model: str
+    device: str
+    processes: int
+    peak: float | None
+    """FLOP/s of all devices together."""
+    free: int | None
+    """Bytes of memory that a process can have here; None where nobody knows."""
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def seconds(self) -> float | None:
+        """Of all stages; None if the peak is unknown."""
+        known = [stage.seconds for stage in self.stages if stage.seconds is not None]
+        return sum(known) if len(known) == len(self.stages) else None
+
+    def trouble(self) -> list[str]:
+        """A sentence for each stage that does not fit into memory."""
+        if self.free is None:
+            return []
+        return [
+            f"{s.stage} needs {s.memory.total / GIGA:.1f} GB on each process, {self.free / GIGA:.1f} GB are free: give "
+            f"a smaller --{_option(s.stage)}.batch or --{_option(s.stage)}.patch, --recompute, or more processes"
+            for s in self.stages
+            if s.memory.total > self.free
+        ]
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def plan(recipe: Recipe, world_size: int = 1, peak: float | None = None, free: int | None = None) -> Plan:
+    """peak: FLOP/s of one device; measured here if None.  free: bytes that a process can have; asked here if None.
+
+    OptionError: a batch that the processes cannot divide.
+    """
+    peak = peak or measured_peak(recipe.device, recipe.bf16)
+    together = None if peak is None else peak * world_size
+    return Plan(
+        recipe=recipe.name,
+        model=recipe.model,
+        device=recipe.device,
+        processes=world_size,
+        peak=together,
+        free=free or free_memory(recipe.device),
+        stages=tuple(stage_plan(recipe, stage, world_size, together) for stage in recipe.stages),
+    )
+
+
+def stage_plan(recipe: Recipe, stage: str, world_size: int = 1, peak: float | None = None) -> StagePlan:
+    """peak: FLOP/s of all devices together."""
+    settings, table = recipe.stage(stage), passes(stage, recipe, world_size)
+    share = len(World(0, world_size).share(settings.batch))
+    shape = Shape(share, settings.frames, settings.patch)
+    work = rehearsal(PRESETS[recipe.model], shape, recipe.bf16, recipe.recompute, recipe.dual_stream.taps)
+    costs = [(one, work.cost(one.part, one.mode, one.full) * one.times) for one in table]
+    flops = world_size * sum(one.rounds * cost.flops for one, cost in costs)
+    slow = world_size * sum(one.rounds * cost.flops for one, cost in costs if one.full or not recipe.bf16)
+    count, taken = updates(stage, recipe), batches(stage, recipe)
+    weighted = flops + (FULL_PRECISION - 1) * slow if recipe.bf16 else flops
+    reached = None if peak is None else peak * EFFICIENCY[_kind(recipe.device)]
+    return StagePlan(
+        stage=stage,
+        updates=count,
+        parameters={_starred(part, table): work.parameters(part) for part in _networks(table)},
+        flops=flops,
+        flops_float32=slow,
+        flops_fixed=world_size * sum(one.rounds * cost.fixed for one, cost in costs),
+        samples=taken * settings.batch,
+        tokens=taken * world_size * shape.tokens,
+        memory=_memory(work, costs, world_size),
+        seconds=None if reached is None else count * weighted / reached,
+        passes=table,
+    )
+
+
+def _networks(table: tuple[Pass, ...]) -> list[str]:
+    """Those with weights, in the order in which they appear."""
+    return list(dict.fromkeys(one.part for one in table if one.part in (*DENOISERS, "heads", "codec")))
+
+
+def _is_trained(part: str, table: tuple[Pass, ...]) -> bool:
+    return any(one.part == part and one.mode == "train" for one in table)
+
+
+def _starred(part: str, table: tuple[Pass, ...]) -> str:
+    return part + "*" * _is_trained(part, table)
+
+
+def _memory(work: Rehearsal, costs: list[tuple[Pass, Cost]], world_size: int) -> Memory:
+    """Weights and all that belongs to them are sharded; activations and batches are each process's own."""
+    table = tuple(one for one, _ in costs)
+    trained = sum(work.parameters(part) for part in _networks(table) if _is_trained(part, table))
+    still = sum(work.parameters(part) for part in _networks(table) if not _is_trained(part, table))
+    graphs: dict[str, int] = {}
+    for one, cost in costs:
+        graphs[one.graph] = graphs.get(one.graph, 0) + cost.kept
+    return Memory(
+        **{name: size * trained // world_size for name, size in TRAINED_BYTES.items()},
+        frozen=4 * still // world_size,
+        activations=max(graphs.values()),
+        batches=AHEAD * work.batch_bytes,
+    )
+
+
+# -- the machine ------------------------------------------------------------------------------------------------
+
+
+def _kind(device: str) -> str:
+    return torch.device(device).type
+
+
+@cache
+def measured_peak(device: str, bf16: bool, seconds: float = 0.5) -> float | None:
+    """FLOP/s of one device in a square matrix product, measured for `seconds`; None if the device is not here."""
+    try:
+        here = resolve_device(device)
+    except (OptionError, RuntimeError):
+        return None
+    side = 8192 if here.type == "cuda" else 1024
+    matrix = torch.ones(side, side, dtype=torch.bfloat16 if bf16 else torch.float32, device=here)
+    wait: Callable[[], None] = torch.cuda.synchronize if here.type == "cuda" else lambda: None
+    fastest, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or fastest == float("inf"):
+        begin = time.perf_counter()
+        _ = matrix @ matrix
+        wait()
+        fastest = min(fastest, time.perf_counter() - begin)
+    return 2 * side**3 / fastest
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that this process can still have on a device; None where nobody knows."""
+    if _kind(device) == "cuda":
+        return torch.cuda.mem_get_info(torch.device(device))[0] if torch.cuda.is_available() else None
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = 1024 * int(facts["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        return None
+    return min(free, _left_in_group(free))
+
+
+def _left_in_group(free: int, folder: Path = Path("/sys/fs/cgroup")) -> int:
+    """What a container's limit leaves, files in memory not counted; `free` without a limit."""
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return free if limit == "max" else int(limit) - int(facts["anon"])
+    except (OSError, KeyError, ValueError):
+        return free
+
+
+# -- in words ---------------------------------------------------------------------------------------------------
+
+
+def duration(seconds: float | None) -> str:
+    """For people: 40 s, 12 min, 3.4 h, 2.1 d."""
+    if seconds is None:
+        return "unknown"
+    for unit, size, limit in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
+    return f"{seconds / 86400:.1f} d"
+
+
+def as_text(found: Plan) -> str:
+    """A line per stage, totals, what will not fit, and the whole plan as one line of JSON."""
+    head = (
+        "stage",
+        "networks (* trained)",
+        "updates",
+        "GFLOP/update",
+        "samples",
+        "tokens",
+        "memory GB",
+        "PFLOP",
+        "time",
+    )
+    table = Table(*head, box=None, pad_edge=False)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for s in found.stages:
+        networks = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in s.parameters.items())
+        per_update = (f"{s.flops / GIGA:.4g}", f"{s.samples}", f"{s.tokens}", f"{s.memory.total / GIGA:.2f}")
+        whole = (f"{s.total_flops / 1e15:.3g}", duration(s.seconds))
+        table.add_row(s.stage, networks, f"{s.updates}", *per_update, *whole)
+    total = sum(s.total_flops for s in found.stages)
+    table.add_row(
+        "all", "", f"{sum(s.updates for s in found.stages)}", *[""] * 4, f"{total / 1e15:.3g}", duration(found.seconds)
+    )
+    text = io.StringIO()
+    Console(file=text, width=200, color_system=None).print(table)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join([_machine(found), "", *lines, "", *found.trouble(), as_json(found)])
+
+
+def _machine(found: Plan) -> str:
+    """What times and memory were reckoned with."""
+    where = f"{found.model} on {found.processes} process{'es' * (found.processes > 1)}, {found.device}"
+    free = "" if found.free is None else f"; {found.free / GIGA:.1f} GB of memory are free"
+    if found.peak is None:
+        return f"{where}: this device is not here, so times are unknown; give --peak TFLOPS (per device){free}"
+    share = EFFICIENCY[_kind(found.device)]
+    return f"{where}: {found.peak / TERA:.3g} TFLOP/s at most, {share:.0%} of which updates are taken to reach{free}"
+
+
+def as_json(found: Plan) -> str:
+    """All of it on one line."""
+    return json.dumps(asdict(found))
+
+
+def describe(recipe: Recipe, world_size: int = 1, peak: float | None = None) -> str:
+    """What `--dry-run` prints below the recipe. peak: TFLOP/s of one device; measured here if None."""
+    return as_text(plan(recipe, world_size, None if peak is None else peak * TERA))

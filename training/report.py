@@ -27,10 +27,11 @@ MEASURES = {
     "e_warp": ("E_warp ↓", -1),
     "e_warp_ratio": ("E_warp ÷ the truth's", 0),
     "detail_ratio": ("Detail ÷ the truth's", 0),
-    "shrink_psnr": ("PSNR shrunk against the LR, dB ↑", 1),
+    "shrink_psnr": ("PSNR shrunk against the LR, dB", 0),
     "colour_shift": ("Colour shift ↓", -1),
 }
-"""Title and direction of a measure: 1 more is better, −1 less is better, 0 neither."""
+"""Title and direction of a measure: 1 more is better, −1 less is better, 0 neither; an LR that is damaged is not what
+an output should shrink to."""
 
 
 class ReportError(DuoVsrError):
@@ -118,7 +119,7 @@ def ends(stages: Sequence[StageLog]) -> list[str]:
     for kind in kinds_of(last.values()):
         names = measures_of(last.values())
         base = next(scores for scores in last.values() if any(key.startswith(f"{kind}/") for key in scores))
-        rows = [("base resampler", [Cell(number(base_of(base, f"{kind}/{name}"))) for name in names])]
+        rows = [("base resampler", [Cell(number(base_of(base, f"{kind}/{name}")), "") for name in names])]
         rows += [(stage, [cell(scores, kind, name) for name in names]) for stage, scores in last.items()]
         parts += [html.heading(3, f"LR: {kind}"), html.table(["", *map(title, names)], rows)]
     return [*parts, html.paragraph("Small: the gain over the base resampler on the same clips.", quiet=True)]
@@ -182,16 +183,21 @@ def cell(scores: Mapping[str, float], kind: str, measure: str) -> Cell:
     """A value with its gain over the base, which is good or bad where the measure has a direction."""
     value, gain = (scores.get(f"{sign}{kind}/{measure}", math.nan) for sign in ("", "+"))
     if not math.isfinite(gain):
-        return Cell(number(value))
-    shown = f"{gain:+.{digits(value)}f}"
+        return Cell(number(value), "")
+    shown = signed(gain, digits(value))
     direction = MEASURES.get(measure, (measure, 0))[1]
-    good = None if direction == 0 or float(shown) == 0 else gain * direction > 0
+    good = None if direction == 0 or round(gain, digits(value)) == 0 else gain * direction > 0
     return Cell(number(value), shown, good)
 
 
 def number(value: float) -> str:
     """Two digits after the point, three below 1, "–" for none."""
-    return f"{value:.{digits(value)}f}" if math.isfinite(value) else "–"
+    return f"{value:.{digits(value)}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def signed(value: float, places: int) -> str:
+    """With + or −."""
+    return f"{value:+.{places}f}".replace("-", "−")
 
 
 def digits(value: float) -> int:

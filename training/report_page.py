@@ -30,7 +30,7 @@ h1 { font-size: 1.6rem; margin: 24px 0 8px; } h2 { font-size: 1.3rem; margin: 40
 h3 { font-size: 1rem; margin: 24px 0 8px; } p { margin: 8px 0; max-width: 75ch; } a { color: var(--link); }
 nav { display: flex; flex-wrap: wrap; gap: 4px 16px; padding: 8px 0; border-bottom: 1px solid var(--line); }
 .quiet, figcaption { color: var(--quiet); font-size: .875rem; }
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 180px), 1fr)); gap: 8px;
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 140px), 1fr)); gap: 8px;
   margin: 16px 0; }
 .facts div { background: var(--card); border-radius: 6px; padding: 8px 12px; }
 .facts dt { color: var(--quiet); font-size: .8rem; } .facts dd { margin: 0; font-weight: 600; }
@@ -43,7 +43,8 @@ table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabul
 th, td { padding: 4px 12px 4px 0; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } th { font-weight: 600; color: var(--quiet); }
 .better { color: var(--good); } .worse { color: var(--bad); } .same { color: var(--quiet); }
-.better, .worse, .same { font-size: .8rem; padding-left: 4px; }
+.better, .worse, .same { font-size: .8rem; display: inline-block; min-width: 4.6em;
+  padding-left: 4px; }
 summary { cursor: pointer; margin: 16px 0 8px; } pre { font-size: .8rem; overflow-x: auto; background: var(--card);
   padding: 12px; border-radius: 6px; }
 """
@@ -53,7 +54,8 @@ class Cell(NamedTuple):
     """A number in a table, what it gained, and whether that is good (None: neither)."""
 
     value: str
-    gain: str = ""
+    gain: str | None = None
+    """"" keeps the room for one, so that values stand under each other."""
     good: bool | None = None
 
 
@@ -115,7 +117,7 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]]) -> st
 
 def _cell(cell: Cell) -> str:
     kind = {True: "better", False: "worse", None: "same"}[cell.good]
-    gain = f'<span class="{kind}">{escape(cell.gain)}</span>' if cell.gain else ""
+    gain = f'<span class="{kind}">{escape(cell.gain)}</span>' if cell.gain is not None else ""
     return f"<td>{escape(cell.value)}{gain}</td>"
 
 

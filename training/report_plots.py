@@ -54,7 +54,7 @@ class Panel:
     lines: Mapping[str, float] = field(default_factory=dict)
     """Values to compare with, by label: dashed."""
     log: bool = False
-    """Logarithmic, where all values are above 0."""
+    """Logarithmic, where all values are above 0 and far apart."""
     marks: Sequence[int] = ()
     """Steps at which something happened: dotted."""
     percent: bool = False
@@ -98,7 +98,8 @@ def _fill(axes: Axes, panel: Panel) -> None:
     for step in panel.marks:
         axes.axvline(step, color=INK, alpha=0.35, linewidth=0.7, linestyle=":")
     if panel.log:
-        _decades(axes, [value for curve in panel.curves.values() for _, value in curve if math.isfinite(value)])
+        values = [value for curve in panel.curves.values() for _, value in curve if math.isfinite(value)]
+        _decades(axes, [factor * value for value in (*values, *panel.lines.values())])
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_ylabel("%" if panel.percent else "")
     if len(panel.curves) + len(panel.lines) > 1:
@@ -106,8 +107,8 @@ def _fill(axes: Axes, panel: Panel) -> None:
 
 
 def _decades(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis, where the values are above 0 and span more than a decade."""
-    if not values or min(values) <= 0 or max(values) < 10 * min(values):
+    """A logarithmic axis, where the values are above 0 and further apart than 1 to 4."""
+    if not values or min(values) <= 0 or max(values) < 4 * min(values):
         return
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 100 * min(values) else (1,)))

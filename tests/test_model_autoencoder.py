@@ -158,12 +158,27 @@ def test_a_frozen_codec_leaves_the_flow_network_to_train() -> None:
         assert trained == {f"network.{name}" for name, _ in generator.network.named_parameters()}
 
 
+@pytest.mark.parametrize("blocks", [1, 5])
+def test_a_pixel_that_is_no_number_spoils_nothing_beyond_the_receptive_field(blocks: int) -> None:
+    config = LEARNED.with_values(codec_blocks=blocks)
+    generator = generator_of(config)
+    lr = torch.stack(synthetic_clip(3, 16, 160))[None]
+    lr[0, 1, :, 8, 80] = torch.nan
+    condition = generator.condition(lr)
+    z = generator.generate(torch.zeros(1, 1, config.latent_channels, 8, 80), condition, torch.tensor([0]))
+    spoilt = generator.decode(z, condition).isnan().any(3).flatten(0, 2).any(0).nonzero()
+    reach = max(80 - int(spoilt.min()) // 4, int(spoilt.max()) // 4 - 80)
+    assert config.receptive_field - 16 < reach <= config.receptive_field
+
+
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_saved_model_gives_the_same_picture(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     generator = generator_of()
+    codec_of(generator).normalisation.mean.fill_(0.3)
+    codec_of(generator).normalisation.deviation.fill_(0.8)
     save(path, LEARNED, {DETAILED: generator.state_dict()}, {})
     hr, condition = pair(generator)
     loaded = load(path)

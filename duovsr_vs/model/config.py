@@ -221,7 +221,7 @@ PRESETS = {
         codec="learned",
         latent_channels=16,
         codec_channels=16,
-        codec_blocks=1,
+        codec_blocks=2,
     ),
 }
 """`nano` and `small` are for users; `tiny`, `toy` (windows of F = 21 with attention) and `toy-learned` for tests."""

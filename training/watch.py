@@ -11,6 +11,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,6 +79,7 @@ class Watcher(Silent):
         _drop_beyond(folder / LOG, first, finished=first >= steps)
         self._board = SummaryWriter(str(folder), purge_step=first + 1)
         self._begin = time.monotonic()
+        self._step = first
         self._bar: Any = None
 
     def __enter__(self) -> Self:
@@ -88,6 +90,15 @@ class Watcher(Silent):
             self._bar.start()
         return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            with suppress(OSError):  # a full disk must not hide what went wrong
+                self._write(self._step, {"event": f"ended early: {reason}"})
+        self.close()
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
@@ -95,10 +106,12 @@ class Watcher(Silent):
         self._board.close()
 
     def advance(self, step: int) -> None:
+        self._step = step
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
 
     def figures(self, step: int, figures: Mapping[str, float]) -> None:
+        self._step = step
         self._write(step, figures)
         for name, value in figures.items():
             self._scalar(name, value, step)

@@ -129,10 +129,10 @@ def _auxiliary(settings: DualStreamRecipe, plays: bool) -> Iterator[Pass]:
 
 
 def _preference(recipe: Recipe) -> Iterator[Pass]:
-    yield Pass("student", "train", 2, "errors of winner and loser, at shared noise")
-    yield Pass("reference", "forward", 2, "the same of where the stage began")
-    if recipe.preference.anchor > 0:
-        yield Pass("student", "train", 1, "x̂ stays near the winner")
+    yield _truth()
+    yield Pass("reference", "forward", 2, "errors of winner and loser where the stage began", full=True)
+    yield Pass("student", "train", 2, "the same now; what counts are small differences", full=True)
+    yield Pass("student", "train", 1, "x̂ stays near the winner")
     yield from _pixels(recipe, recipe.preference)
 
 

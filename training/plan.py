@@ -22,16 +22,18 @@ from training.distributed import World
 from training.passes import Pass, batches, passes, updates
 from training.recipes import Recipe
 
-EFFICIENCY = {"cpu": 0.25, "cuda": 0.25}
-"""Share of the peak that updates reach, everything beside the products included. CPU: `nano`'s regression on two cores
-with AVX512-BF16 (benchmarks/training.py). CUDA: assumed, not measured."""
+EFFICIENCY = {"cpu": 0.4, "cuda": 0.1}
+"""Share of the peak that updates reach with all that belongs to them. CPU: `nano`'s regression took 0.14 s on two cores
+with AVX512-BF16 that reach 450 GFLOP/s (a step alone, on one core, reaches 0.65). CUDA: assumed, not measured."""
 FULL_PRECISION = 2
 """Time of a float32 product in terms of a bfloat16 one: vectors are half as long, and GPUs use TF32."""
+SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
+"""Of the matrices whose products measure the peak: small ones stay in a core's cache, large ones suit many cores."""
 AHEAD = 5
 """Batches in memory: one in use, three made ahead, one in the making."""
 TRAINED_BYTES = {"weights": 4, "gradients": 4, "optimizer": 8, "average": 4}
 """Per trained weight: float32 master, its gradient, AdamW's two moments, the weight average."""
-GIGA, TERA = 1e9, 1e12
+GIGA = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ def stage_plan(recipe: Recipe, stage: str, world_size: int = 1, peak: float | No
     slow = world_size * sum(one.rounds * cost.flops for one, cost in costs if one.full or not recipe.bf16)
     count, taken = updates(stage, recipe), batches(stage, recipe)
     weighted = flops + (FULL_PRECISION - 1) * slow if recipe.bf16 else flops
-    reached = None if peak is None else peak * EFFICIENCY[_kind(recipe.device)]
+    reached = None if peak is None else peak * EFFICIENCY[torch.device(recipe.device).type]
     return StagePlan(
         stage=stage,
         updates=count,
@@ -197,32 +199,29 @@ def _memory(work: Rehearsal, costs: list[tuple[Pass, Cost]], world_size: int) ->
 # -- the machine ------------------------------------------------------------------------------------------------
 
 
-def _kind(device: str) -> str:
-    return torch.device(device).type
-
-
 @cache
 def measured_peak(device: str, bf16: bool, seconds: float = 0.5) -> float | None:
-    """FLOP/s of one device in a square matrix product, measured for `seconds`; None if the device is not here."""
+    """FLOP/s of one device in a square matrix product, the best of `seconds`; None if the device is not here."""
     try:
         here = resolve_device(device)
     except (OptionError, RuntimeError):
         return None
-    side = 8192 if here.type == "cuda" else 1024
-    matrix = torch.ones(side, side, dtype=torch.bfloat16 if bf16 else torch.float32, device=here)
     wait: Callable[[], None] = torch.cuda.synchronize if here.type == "cuda" else lambda: None
-    fastest, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end or fastest == float("inf"):
-        begin = time.perf_counter()
-        _ = matrix @ matrix
-        wait()
-        fastest = min(fastest, time.perf_counter() - begin)
-    return 2 * side**3 / fastest
+    best, end = 0.0, time.perf_counter() + seconds
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    matrices = [torch.ones(side, side, dtype=dtype, device=here) for side in SIDES[here.type]]
+    while time.perf_counter() < end or not best:
+        for matrix in matrices:
+            begin = time.perf_counter()
+            _ = matrix @ matrix
+            wait()
+            best = max(best, 2 * len(matrix) ** 3 / (time.perf_counter() - begin))
+    return best
 
 
 def free_memory(device: str) -> int | None:
     """Bytes that this process can still have on a device; None where nobody knows."""
-    if _kind(device) == "cuda":
+    if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(torch.device(device))[0] if torch.cuda.is_available() else None
     try:
         facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
@@ -255,52 +254,65 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 86400:.1f} d"
 
 
+def amount(count: float) -> str:
+    """Three digits and a prefix: 25.9 G, 3.03 T."""
+    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {prefix}"
+    return f"{count:.3g}"
+
+
 def as_text(found: Plan) -> str:
-    """A line per stage, totals, what will not fit, and the whole plan as one line of JSON."""
-    head = (
-        "stage",
-        "networks (* trained)",
-        "updates",
-        "GFLOP/update",
-        "samples",
-        "tokens",
-        "memory GB",
-        "PFLOP",
-        "time",
-    )
-    table = Table(*head, box=None, pad_edge=False)
+    """The plan as one line of JSON; then for people: a line per stage, totals, and what will not fit."""
+    table = Table(*_HEAD, box=None, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
     for s in found.stages:
-        networks = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in s.parameters.items())
-        per_update = (f"{s.flops / GIGA:.4g}", f"{s.samples}", f"{s.tokens}", f"{s.memory.total / GIGA:.2f}")
-        whole = (f"{s.total_flops / 1e15:.3g}", duration(s.seconds))
-        table.add_row(s.stage, networks, f"{s.updates}", *per_update, *whole)
-    total = sum(s.total_flops for s in found.stages)
-    table.add_row(
-        "all", "", f"{sum(s.updates for s in found.stages)}", *[""] * 4, f"{total / 1e15:.3g}", duration(found.seconds)
-    )
+        table.add_row(*_row(s))
+    total = amount(sum(s.total_flops for s in found.stages))
+    table.add_row("all", "", f"{sum(s.updates for s in found.stages)}", *[""] * 4, total, duration(found.seconds))
     text = io.StringIO()
-    Console(file=text, width=200, color_system=None).print(table)
+    Console(file=text, width=160, color_system=None).print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([_machine(found), "", *lines, "", *found.trouble(), as_json(found)])
+    return "\n".join([as_json(found), "", _machine(found), *lines, _largest(found), *found.trouble()])
+
+
+_HEAD = ("stage", "weights (* trained)", "updates", "FLOPs/update", "samples", "tokens", "memory", "FLOPs", "time")
+
+
+def _row(s: StagePlan) -> tuple[str, ...]:
+    """A stage under `_HEAD`; samples and tokens are those of one update."""
+    networks = ", ".join(f"{name} {amount(count)}" for name, count in s.parameters.items())
+    per_update = (amount(s.flops), f"{s.samples}", f"{s.tokens}", f"{s.memory.total / GIGA:.2f} GB")
+    return (s.stage, networks, f"{s.updates}", *per_update, amount(s.total_flops), duration(s.seconds))
 
 
 def _machine(found: Plan) -> str:
     """What times and memory were reckoned with."""
-    where = f"{found.model} on {found.processes} process{'es' * (found.processes > 1)}, {found.device}"
+    where = f"{found.model}, {found.processes} process{'es' * (found.processes > 1)} on {found.device}"
     free = "" if found.free is None else f"; {found.free / GIGA:.1f} GB of memory are free"
     if found.peak is None:
-        return f"{where}: this device is not here, so times are unknown; give --peak TFLOPS (per device){free}"
-    share = EFFICIENCY[_kind(found.device)]
-    return f"{where}: {found.peak / TERA:.3g} TFLOP/s at most, {share:.0%} of which updates are taken to reach{free}"
+        return f"{where}: this device is not here, so times are unknown; give --peak TFLOPS of one device{free}"
+    share = EFFICIENCY[torch.device(found.device).type]
+    return f"{where}: {amount(found.peak)}FLOP/s at most, of which updates are taken to reach {share:.0%}{free}"
+
+
+def _largest(found: Plan) -> str:
+    """What the memory of the stage that needs most consists of."""
+    most = max(found.stages, key=lambda s: s.memory.total)
+    parts: dict[str, int] = asdict(most.memory)
+    listed = ", ".join(f"{name} {amount(size)}B" for name, size in parts.items() if size)
+    return f"memory of {most.stage} on each process: {listed}"
 
 
 def as_json(found: Plan) -> str:
-    """All of it on one line."""
-    return json.dumps(asdict(found))
+    """All of it but the table of passes, on one line."""
+    out = asdict(found)
+    for stage in out["stages"]:
+        del stage["passes"]
+    return json.dumps(out)
 
 
 def describe(recipe: Recipe, world_size: int = 1, peak: float | None = None) -> str:
-    """What `--dry-run` prints below the recipe. peak: TFLOP/s of one device; measured here if None."""
-    return as_text(plan(recipe, world_size, None if peak is None else peak * TERA))
+    """What `--dry-run` prints below the recipe. peak: FLOP/s of one device; measured here if None."""
+    return as_text(plan(recipe, world_size, peak))

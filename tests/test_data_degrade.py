@@ -1,4 +1,4 @@
-"""The three LR kinds: repeatable, aligned with the ground truth, right in colour."""
+"""The LR kinds: repeatable, aligned with the ground truth, right in colour."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_equal_bytes_for_an_equal_seed_and_others_for_another(kind: Kind) -> Non
         assert not np.array_equal(first, degrade(clip, kind, 8)[0])
 
 
-@pytest.mark.parametrize("codec_name, quality", [("x264", 30), ("x265", 30), ("vp9", 37), ("mpeg4", 6)])
+@pytest.mark.parametrize("codec_name, quality", [("x264", 30), ("x265", 30), ("vp9", 37), ("mpeg4", 6), ("svtav1", 40)])
 @pytest.mark.parametrize("height, width", [(32, 48), (27, 33)])
 def test_each_codec_gives_equal_bytes_and_the_right_picture(
     codec_name: codec.Codec, quality: float, height: int, width: int
@@ -38,6 +38,9 @@ def test_each_codec_gives_equal_bytes_and_the_right_picture(
     coded = codec.round_trip(clip, codec_name, quality)
     assert coded.shape == clip.shape
     assert np.array_equal(coded, codec.round_trip(clip, codec_name, quality))
+    short = codec.round_trip(clip, codec_name, quality, gop=2)
+    assert np.array_equal(short, codec.round_trip(clip, codec_name, quality, gop=2))
+    assert not np.array_equal(short, coded), "key frames lie elsewhere"
     assert 0 < error(clip, coded) < 0.2 * float(clip.var()), "of the same picture, but not its exact copy"
     assert np.abs(clip.mean((0, 1, 2)) - coded.mean((0, 1, 2))).max() < 3
 
@@ -63,7 +66,7 @@ def test_lr_lies_on_the_hr_without_a_shift(kind: Kind) -> None:
         assert min(at, key=lambda k: at[k]) == (0, 0), at
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "realbasicvsr"])  # its noise drowns what is quite flat
 def test_flat_colours_survive(kind: Kind) -> None:
     colours = np.array([[200, 40, 40], [30, 180, 60], [50, 60, 210], [255, 255, 255], [0, 0, 0]], np.uint8)
     for colour in colours:
@@ -106,6 +109,13 @@ def test_strengths_cover_the_ranges_of_the_evaluation_kinds() -> None:
     crf = [s.quality for s in web if s.codec == "x264"]
     assert 29.5 < float(np.mean(crf)) < 30.5 and min(crf) >= 24 and max(crf) <= 34
     assert {s.codec for s in web} == {"x264", "x265", "vp9", "mpeg4"}
+
+
+def test_every_kind_takes_small_clips_and_any_strength() -> None:
+    clip = film(2, 64, 72)
+    for kind in KINDS:
+        for seed in range(12):
+            assert degrade(clip, kind, seed)[0].shape == (2, 16, 18, 3)
 
 
 def test_sides_that_do_not_divide_are_refused() -> None:

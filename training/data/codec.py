@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +17,47 @@ from duovsr_vs.errors import DamagedVideoError, VideoError
 from training.data.arrays import U8
 from training.data.colour import double_chroma, rgb_to_yuv420, yuv_to_rgb
 
-Codec = Literal["x264", "x265", "vp9", "mpeg4"]
+Codec = Literal["x264", "x265", "vp9", "mpeg4", "svtav1"]
 
 # Macroblock-tree rate control makes libx264 give different streams for equal input from one call to the next.
-_X264 = "threads=1:sliced-threads=0:lookahead-threads=1:mbtree=0:keyint=250"
+_X264 = "threads=1:sliced-threads=0:lookahead-threads=1:mbtree=0"
 _X265 = "pools=none:frame-threads=1:wpp=0:cutree=0:log-level=none:info=0"
-_ENCODERS: dict[Codec, str] = {"x264": "libx264", "x265": "libx265", "vp9": "libvpx-vp9", "mpeg4": "mpeg4"}
+_ENCODERS: dict[Codec, str] = {
+    "x264": "libx264",
+    "x265": "libx265",
+    "vp9": "libvpx-vp9",
+    "mpeg4": "mpeg4",
+    "svtav1": "libsvtav1",
+}
+FRAME_RATE = 24
 
 
-def _options(codec: Codec, quality: float, preset: str) -> dict[str, str]:
+def _options(codec: Codec, quality: float, preset: str, gop: int | None) -> dict[str, str]:
+    """For one thread and a constant quality. gop None: as far apart as the encoder likes, MPEG-4's twelve."""
+    g = {} if gop is None else {"g": str(gop)}
     if codec == "x264":
-        return {"crf": f"{quality:.2f}", "preset": preset, "x264-params": _X264}
+        return {"crf": f"{quality:.2f}", "preset": preset, "x264-params": f"{_X264}:keyint={gop or 250}"}
     if codec == "x265":
-        return {"crf": f"{quality:.2f}", "preset": "ultrafast", "x265-params": _X265}
+        return {"crf": f"{quality:.2f}", "preset": "ultrafast", "x265-params": _X265, **g}
     if codec == "vp9":
-        return {"crf": f"{quality:.0f}", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "0"}
-    return {"qmin": f"{quality:.0f}", "qmax": f"{quality:.0f}"}
+        return {"crf": f"{quality:.0f}", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "0", **g}
+    if codec == "svtav1":
+        return {"crf": f"{quality:.0f}", "preset": "8", "svtav1-params": "lp=1", **g}
+    return {"qmin": f"{quality:.0f}", "qmax": f"{quality:.0f}", **g}
 
 
-def _encode(frames: U8, codec: Codec, options: dict[str, str]) -> io.BytesIO:
-    """Frames (t, h, w, 3) with even sides to a Matroska file in memory."""
+def _encode(
+    frames: U8, codec: Codec, options: dict[str, str], rate: int = FRAME_RATE, bit_rate: int | None = None
+) -> io.BytesIO:
+    """Frames (t, h, w, 3) with even sides to a Matroska file in memory; `bit_rate` in bits per second."""
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 would tell its configuration at every clip; 1 leaves errors
     out = io.BytesIO()
     _, h, w, _ = frames.shape
     with av.open(out, "w", format="matroska") as container:
-        stream: Any = container.add_stream(_ENCODERS[codec], rate=24, options=options)
+        stream: Any = container.add_stream(_ENCODERS[codec], rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
+        if bit_rate is not None:
+            stream.bit_rate = bit_rate
         stream.codec_context.thread_count = 1
         for i, rgb in enumerate(frames):
             planes = np.concatenate([p.reshape(-1) for p in rgb_to_yuv420(rgb)])
@@ -52,14 +69,33 @@ def _encode(frames: U8, codec: Codec, options: dict[str, str]) -> io.BytesIO:
     return out
 
 
-def round_trip(frames: U8, codec: Codec, quality: float, preset: str = "medium") -> U8:
+def round_trip(frames: U8, codec: Codec, quality: float, preset: str = "medium", gop: int | None = None) -> U8:
     """Encode (t, h, w, 3) RGB to 4:2:0 BT.709 and decode it again; same shape.
 
-    quality: CRF of x264, x265 and VP9, quantiser (2..31) of MPEG-4 part 2. One thread, equal bytes for equal input.
+    quality: CRF of x264, x265, VP9 and SVT-AV1, quantiser (2..31) of MPEG-4 part 2. preset: of x264. gop: frames from
+    one key frame to the next at most. One thread, equal bytes for equal input.
     """
+    return _decode(_encode(_even(frames), codec, _options(codec, quality, preset, gop)), frames, codec)
+
+
+def round_trip_at_bit_rate(frames: U8, codec: Literal["x264", "mpeg4"], bits_per_frame: int) -> U8:
+    """The same at a bit rate instead of a quality: on average `bits_per_frame`, as far as the encoder can keep to it.
+
+    The stream is declared as one frame per second, so that bits per second are bits per frame.
+    """
+    options = {"x264-params": f"{_X264}:keyint=250"} if codec == "x264" else {}
+    return _decode(_encode(_even(frames), codec, options, rate=1, bit_rate=bits_per_frame), frames, codec)
+
+
+def _even(frames: U8) -> U8:
+    """With the last row and column doubled where a side is odd: x264 refuses odd sides."""
+    _, h, w, _ = frames.shape
+    return np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+
+
+def _decode(data: io.BytesIO, frames: U8, codec: Codec) -> U8:
+    """What is in the file, cut to the shape of `frames`."""
     t, h, w, _ = frames.shape
-    even = np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
-    data = _encode(even, codec, _options(codec, quality, preset))
     out = np.empty_like(frames)
     count = 0
     with av.open(data, "r") as container:

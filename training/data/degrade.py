@@ -1,12 +1,17 @@
-"""Three ways to make the low-resolution clip: `clean`, `web` and `real`. Whole clips, real codecs, equal bytes twice.
+"""The ways to make the low-resolution clip. Whole clips, real codecs, equal bytes twice.
 
-clean  antialiased resize, mostly bicubic
-web    clean, then one encode as a site would make it, mostly x264 around CRF 30
-real   blur, resize, noise, x264; then once more down to the LR size; every strength drawn once per clip
+clean         antialiased resize, mostly bicubic
+web           clean, then one encode as a site would make it, mostly x264 around CRF 30
+real          blur, resize, noise, x264; then once more down to the LR size; every strength drawn once per clip
+realbasicvsr  the published chain that most models for real video are trained on (realbasicvsr.py)
+web_wide      five codecs, one or two encodes, wide ranges (web_wide.py)
+
+The first three follow the kinds that models are evaluated on; the last two are for models that meet any video.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -14,11 +19,16 @@ import numpy as np
 
 from training.data.arrays import F32, U8, generator, to_u8
 from training.data.codec import Codec, round_trip
-from training.data.resample import Method, blur, resize
+from training.data.realbasicvsr import degrade_realbasicvsr
+from training.data.resample import Method, blur, resize, shrink
+from training.data.web_wide import degrade_web_wide
 
-Kind = Literal["clean", "web", "real"]
-KINDS: tuple[Kind, ...] = ("clean", "web", "real")
+Kind = Literal["clean", "web", "real", "realbasicvsr", "web_wide"]
+KINDS: tuple[Kind, ...] = ("clean", "web", "real", "realbasicvsr", "web_wide")
+"""In an order that stays: samples name their kind by its number. New kinds come last."""
 SCALE = 4
+Made = tuple[U8, dict[str, Any]]
+"""The LR clip, and what was drawn for it."""
 
 _METHODS: tuple[Method, ...] = ("bicubic", "bilinear", "box")
 _PRESETS = ("medium", "veryfast")
@@ -105,18 +115,16 @@ class RealStrength:
         )
 
 
-def _shrink(clip: U8, height: int, width: int, method: Method) -> U8:
-    return np.stack([to_u8(resize(f.astype(np.float32), height, width, method)) for f in clip])
+def _clean(clip: U8, height: int, width: int, rng: np.random.Generator) -> Made:
+    s = CleanStrength.draw(rng)
+    return shrink(clip, height, width, s.method), asdict(s)
 
 
-def _clean(clip: U8, s: CleanStrength, height: int, width: int) -> U8:
-    return _shrink(clip, height, width, s.method)
-
-
-def _web(clip: U8, s: WebStrength, height: int, width: int) -> U8:
+def _web(clip: U8, height: int, width: int, rng: np.random.Generator) -> Made:
+    s = WebStrength.draw(rng)
     if s.detour > 1:
-        clip = _shrink(clip, round(height * s.detour), round(width * s.detour), s.method)
-    return round_trip(_shrink(clip, height, width, s.method), s.codec, s.quality, s.preset)
+        clip = shrink(clip, round(height * s.detour), round(width * s.detour), s.method)
+    return round_trip(shrink(clip, height, width, s.method), s.codec, s.quality, s.preset), asdict(s)
 
 
 def _noisy(x: F32, rng: np.random.Generator, read: float, shot: float, grey: bool) -> U8:
@@ -125,7 +133,8 @@ def _noisy(x: F32, rng: np.random.Generator, read: float, shot: float, grey: boo
     return to_u8(x + normal * deviation)
 
 
-def _real(clip: U8, s: RealStrength, height: int, width: int, rng: np.random.Generator) -> U8:
+def _real(clip: U8, height: int, width: int, rng: np.random.Generator) -> Made:
+    s = RealStrength.draw(rng)
     mid_h, mid_w = round(clip.shape[1] * s.size1), round(clip.shape[2] * s.size1)
     mid = np.empty((len(clip), mid_h, mid_w, 3), np.uint8)
     for i, frame in enumerate(clip):
@@ -136,10 +145,19 @@ def _real(clip: U8, s: RealStrength, height: int, width: int, rng: np.random.Gen
     for i, frame in enumerate(mid):
         x = resize(blur(frame.astype(np.float32), *s.blur2), height, width, s.method2)
         low[i] = _noisy(x, rng, s.noise2, 0.0, False)
-    return round_trip(low, "x264", s.crf2, s.preset)
+    return round_trip(low, "x264", s.crf2, s.preset), asdict(s)
 
 
-def degrade(clip: U8, kind: Kind, seed: int) -> tuple[U8, dict[str, Any]]:
+_MAKERS: dict[Kind, Callable[[U8, int, int, np.random.Generator], Made]] = {
+    "clean": _clean,
+    "web": _web,
+    "real": _real,
+    "realbasicvsr": degrade_realbasicvsr,
+    "web_wide": degrade_web_wide,
+}
+
+
+def degrade(clip: U8, kind: Kind, seed: int) -> Made:
     """(t, h, w, 3) RGB, sides multiples of 4 -> the LR clip (t, h/4, w/4, 3) and the strengths drawn for it.
 
     The result is a function of the pixels, the kind, the seed and the codec builds inside PyAV.
@@ -149,12 +167,4 @@ def degrade(clip: U8, kind: Kind, seed: int) -> tuple[U8, dict[str, Any]]:
         raise ValueError(
             f"{t} frames of {w}x{h}: at least one frame with sides that are multiples of {SCALE} is needed"
         )
-    rng = generator(seed, "degrade", kind)
-    if kind == "clean":
-        clean = CleanStrength.draw(rng)
-        return _clean(clip, clean, h // SCALE, w // SCALE), asdict(clean)
-    if kind == "web":
-        web = WebStrength.draw(rng)
-        return _web(clip, web, h // SCALE, w // SCALE), asdict(web)
-    real = RealStrength.draw(rng)
-    return _real(clip, real, h // SCALE, w // SCALE, rng), asdict(real)
+    return _MAKERS[kind](clip, h // SCALE, w // SCALE, generator(seed, "degrade", kind))

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from training.data.arrays import F32
+from training.data.arrays import F32, U8, to_u8
 
 Method = Literal["bicubic", "bilinear", "box"]
 
@@ -66,6 +66,11 @@ def resize(image: F32, height: int, width: int, method: Method = "bicubic") -> F
         turned = np.ascontiguousarray(image.transpose(1, 0, 2)).reshape(w, height * c)
         image = _resize_rows(turned, width, method).reshape(width, height, c).transpose(1, 0, 2)
     return np.ascontiguousarray(image)
+
+
+def shrink(clip: U8, height: int, width: int, method: Method) -> U8:
+    """The same of every frame of (t, h, w, 3), rounded to 0..255."""
+    return np.stack([to_u8(resize(f.astype(np.float32), height, width, method)) for f in clip])
 
 
 def _blur_rows(x: F32, sigma: float) -> F32:

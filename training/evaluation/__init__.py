@@ -1,0 +1,1 @@
+"""What `python -m training evaluate` stands on: sets of clips, methods, measures, tables."""

@@ -1,0 +1,124 @@
+"""Candidates of many LR samples, judged: what pairs are made of. A function of seed, weights and clips alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from duovsr_vs.model.generator import Generator
+from training.batch import Batch, prepare, random_source
+from training.data.dataset import PackedClips
+from training.preference.candidates import draw_variations, fresh_noise, make_candidates
+from training.preference.judge import Judge
+from training.preference.measures import decoded, measure
+from training.preference.ranker import Values, Verdict, rank, vetoes, weights_of
+from training.recipes import PreferenceRecipe, Recipe
+
+SEARCHED = 4
+"""Samples that are looked at for each one wanted: those whose truth is soft itself cannot show what is preferred."""
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Makers:
+    """Who makes candidates and who judges them; all whole, on this process, without gradients."""
+
+    sources: Sequence[Generator]
+    """The student, then other weights with the same ancestor."""
+    regression: Generator | None = None
+    judge: Judge | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One LR sample and the verdict on its candidates, of which the best and the worst are kept."""
+
+    arrays: Arrays
+    """Of `PackedClips.batch`, one sample."""
+    truth: Tensor
+    """Latents of the ground truth, (1 t c h w), as the others."""
+    best: Tensor
+    worst: Tensor
+    verdict: Verdict
+    measures: dict[str, Values]
+    twice: dict[str, Values]
+    """Measures (2,) of the student's plain output and of the same with another seed."""
+
+
+@dataclass(slots=True)
+class Judging:
+    """Groups of one round, and what was left out on the way."""
+
+    clips: PackedClips
+    settings: PreferenceRecipe
+    video_share: float
+    seed: int
+    round: int
+    """Update before which the round is made; every round has its own samples and noise."""
+    vetoed: Counter[str] = field(default_factory=Counter)
+    """Candidates by the rule that took them out."""
+    soft: int = 0
+    """Samples whose truth is soft."""
+    without: int = 0
+    """Samples of which the vetoes left no candidate."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, clips: PackedClips, round: int) -> Judging:
+        """As a recipe has it."""
+        return cls(clips, recipe.preference, recipe.video_share, recipe.seed, round)
+
+    def groups(self, makers: Makers) -> Iterator[Group]:
+        """One group per LR sample, in order."""
+        for number, arrays in self._samples():
+            group = self._judge(number, arrays, makers)
+            if group is None:
+                self.without += 1
+            else:
+                yield group
+
+    def _samples(self) -> Iterator[tuple[int, Arrays]]:
+        """Samples of the training split by number, from the stage's own random stream."""
+        s, found = self.settings, 0
+        stream = random_source(self.seed, "preference", "clips", self.round).initial_seed()
+        for number in range(SEARCHED * s.pairs):
+            arrays = self.clips.batch(
+                stream, 0, 1, s.patch, video_share=self.video_share, first_slot=number, frames=s.frames
+            )
+            if arrays["soft"][0]:
+                self.soft += 1
+                continue
+            yield number, arrays
+            found += 1
+            if found == s.pairs:
+                return
+
+    def _judge(self, number: int, arrays: Arrays, makers: Makers) -> Group | None:
+        student = makers.sources[0]
+        sample = prepare(student, arrays, self.seed, 0, soft=0, drop=0)
+        source = random_source(self.seed, "preference", "candidates", self.round, number)
+        variations = draw_variations(self.settings, len(makers.sources), source)
+        variations.append(variations[0])  # once more, to see what the seed alone changes
+        noise = fresh_noise(sample.z0, len(variations), source)
+        latents = make_candidates(makers.sources, makers.regression, sample, variations, noise)
+        every = self._measures(arrays, sample, latents, makers)
+        measures = {name: values[:-1] for name, values in every.items()}
+        self.vetoed.update({rule: int(out.sum()) for rule, out in vetoes(measures).items()})
+        verdict = rank(measures, weights_of(self.settings))
+        if verdict is None:
+            return None
+        best, worst = (latents[k : k + 1].cpu() for k in (verdict.best, verdict.worst))
+        twice = {name: values[[0, -1]] for name, values in every.items()}
+        return Group(arrays, sample.z0.cpu(), best, worst, verdict, measures, twice)
+
+    def _measures(self, arrays: Arrays, sample: Batch, latents: Tensor, makers: Makers) -> Mapping[str, Values]:
+        found = measure(decoded(makers.sources[0], latents, sample), arrays)
+        if makers.judge is not None:
+            noise = fresh_noise(sample.z0, 1, random_source(self.seed, "preference", "judge", self.round))
+            found["logit"] = np.array(makers.judge.logits(latents, noise, sample))
+        return found

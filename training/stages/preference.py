@@ -1,0 +1,172 @@
+"""Stage III: direct preference optimisation on pairs of the student's own outputs (Flow-DPO, arXiv 2501.13918)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from duovsr_vs.model import flow
+from duovsr_vs.model.generator import Generator
+from training.batch import Batch, prepare, shared_noise, uniform
+from training.checkpoints import read_tensors
+from training.data.dataset import PackedClips
+from training.distributed import ALONE, World, whole
+from training.losses import anchor_loss, denoising_error, preference_loss
+from training.preference.groups import Makers
+from training.preference.judge import Judge
+from training.preference.pairs import Chosen
+from training.preference.rounds import Rounds, mark, round_of
+from training.recipes import Recipe
+from training.stages.base import Figures, Stage, Weights, build
+from training.stages.dual_stream import DualStream, blend
+
+DETAIL = 0.5
+"""Point of the detail dial from which some candidates come: (1 − d)·regression + d·student."""
+
+
+class Preference(Stage):
+    """L = −⟨log σ(−β/2·(Δ_w − Δ_l))⟩ + λ_a·⟨(e·(G(ε) − x_w))²⟩ (+ pixel terms), Δ_x = e(S, x) − e(ref, x).
+
+    e(θ, x) is the error of v_θ at (1 − t)·x + t·ε; one t and one fresh ε per pair: with the noise that made a candidate
+    v_ref would be the target already, and there would be no gradient. The reference is the student as the stage begins.
+    """
+
+    name = "preference"
+    batches_per_step = 0
+
+    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
+        super().__init__(recipe, recipe.preference, build(recipe, handed["dual_stream"], world), world)
+        self.settings, self.handed = recipe.preference, dict(handed)
+        self.reference = build(recipe, handed["dual_stream"], world, train=False)
+        self.before = {name: t.clone() for name, t in self.learners["student"].average.items()}
+        """The weight average as it was when Δ_w became positive."""
+        self.streak = torch.zeros(())
+        """Updates in a row with Δ_w > 0."""
+        self.names: tuple[str, ...] = ()
+        """The pairs of the last update, for messages."""
+        self.rounds: Rounds | None = None
+
+    @classmethod
+    def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
+        return ("regression", "dual_stream") if "regression" in recipe.stages else ("dual_stream",)
+
+    def state(self) -> Weights:
+        return {**super().state(), **{f"before.{name}": t for name, t in self.before.items()}, "streak": self.streak}
+
+    # -- pairs --------------------------------------------------------------------------------------------------
+
+    def prepare(self, clips: PackedClips, folder: Path) -> None:
+        stage_two = folder.parent / DualStream.name
+        late, heads = sorted(stage_two.glob("late-*.safetensors")), stage_two / "heads.safetensors"
+
+        def makers(student: Mapping[str, Tensor]) -> Makers:
+            return self.makers(student, late, heads)
+
+        files = [*late, heads] if heads.is_file() else late
+        run = mark(self.recipe, self.handed, files, clips)
+        self.rounds = Rounds(self.recipe, clips, folder, run, self.world, makers)
+        self.rounds.begin(0, self.handed[DualStream.name])
+
+    def makers(self, student: Mapping[str, Tensor], late: Sequence[Path], heads: Path) -> Makers:
+        """The student, points on its way and on the detail dial, and who judges; whole copies on this process."""
+
+        def network(weights: Mapping[str, Tensor]) -> Generator:
+            return build(self.recipe, dict(weights), World(device=self.world.device), train=False)
+
+        others = [read_tensors(path) for path in late]
+        regression = self.handed.get("regression")
+        if regression is not None:
+            others.append(blend(regression, dict(student), DETAIL))
+        return Makers(
+            sources=[network(student), *map(network, others)],
+            regression=None if regression is None else network(regression),
+            judge=Judge.read(heads, self.recipe.dual_stream.taps, network),
+        )
+
+    def pairs_for(self, step: int) -> tuple[Batch, Chosen]:
+        """This rank's samples of an update, and their winners and losers."""
+        assert self.rounds is not None, "prepare comes first"
+        if step > 0 and round_of(step, self.settings) == step:
+            self.rounds.begin(step, {name: whole(tensor) for name, tensor in self.student.state_dict().items()})
+        pairs, slots = self.rounds.pairs(step), self.world.share(self.settings.batch)
+        numbers = pairs.order(self.seed, step * self.settings.batch + slots.start, len(slots))
+        self.names = tuple(f"pair {n} of {pairs.path.name}" for n in numbers)
+        batch = prepare(self.student, pairs.arrays(numbers), self.seed, step, 0, 0, slots.start, self.names)
+        return batch, pairs.chosen(numbers).to(batch.z0)
+
+    # -- losses -------------------------------------------------------------------------------------------------
+
+    def times(self, batch: Batch, step: int) -> Tensor:
+        """t = 1, where the student lives, for most pairs; uniform in [low, 1] for the others. (b,)"""
+        s = self.settings
+        at_one = uniform(batch, self.seed, self.name, "at one", step) < s.at_one
+        between = s.low + (1 - s.low) * uniform(batch, self.seed, self.name, "t", step)
+        return torch.where(at_one, 1.0, between)
+
+    def errors(self, network: Generator, x: Tensor, noise: Tensor, t: Tensor, batch: Batch) -> Tensor:
+        """e(θ, x), (b,); in float32, since what counts are small differences of it."""
+        with self.autocast(enabled=False):
+            v = network.velocity(flow.interpolate(x, noise, t), t, batch.condition, batch.quality)
+        return denoising_error(v, x, noise, self.energy)
+
+    def difference(self, x: Tensor, noise: Tensor, t: Tensor, batch: Batch) -> Tensor:
+        """Δ_x = e(S, x) − e(ref, x), (b,)."""
+        with torch.no_grad():
+            reference = self.errors(self.reference, x, noise, t, batch)
+        return self.errors(self.student, x, noise, t, batch) - reference
+
+    def anchor(self, x0: Tensor, pair: Chosen) -> Tensor:
+        """⟨(e·(G(ε) − x_w))²⟩ over winners that are outputs: towards the ground truth it would be a regression, which
+        blurs."""
+        counts = pair.made.reshape(-1, 1, 1, 1, 1) * self.energy
+        return anchor_loss(x0 * counts, pair.winner * counts)
+
+    def update(self, step: int, batches: Iterator[Batch]) -> Figures:
+        if self.finished:
+            return {"stopped": 1.0}
+        batch, pair = self.pairs_for(step)
+        noise, t = shared_noise(batch, self.seed, self.name, step), self.times(batch, step)
+        delta_w, delta_l = (self.difference(x, noise, t, batch) for x in (pair.winner, pair.loser))
+        preference = preference_loss(delta_w, delta_l, self.settings.beta)
+        with self.autocast():
+            x0 = self.student.generate(noise, batch.condition, batch.quality)
+        anchor = self.anchor(x0, pair)
+        pixels, figures = self.pixel_terms(x0, batch)
+        figures |= {
+            "preference": float(preference.detach()),
+            "anchor": float(anchor.detach()),
+            "delta_w": float(delta_w.detach().mean()),
+            "delta_l": float(delta_l.detach().mean()),
+            "accuracy": float((delta_w < delta_l).float().mean()),
+        }
+        self.count(figures["delta_w"])
+        loss = preference + self.settings.anchor * anchor + pixels
+        figures["gradient"] = self.learners["student"].update(loss, step)
+        return {**figures, "stopped": float(self.stop())}
+
+    # -- early stop ---------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """The stage ended early: nothing changes any more."""
+        return int(self.streak) >= self.settings.stop_after
+
+    def count(self, delta_w: float) -> None:
+        """How long the student has been worse at winners than the reference; the weights of before are remembered."""
+        if self.world.mean({"delta_w": delta_w})["delta_w"] <= 0:
+            self.streak.zero_()
+            return
+        if not int(self.streak):
+            for name, average in self.learners["student"].average.items():
+                self.before[name].copy_(average)
+        self.streak += 1
+
+    def stop(self) -> bool:
+        """After `stop_after` such updates in a row the weights of before are handed on."""
+        if self.finished:
+            for name, average in self.learners["student"].average.items():
+                average.copy_(self.before[name])
+        return self.finished

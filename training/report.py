@@ -14,7 +14,7 @@ from training import report_page as html
 from training.report_curves import gain_panels, machine_panels, panels
 from training.report_log import StageLog, is_stage, read_recipe, read_run
 from training.report_page import Cell
-from training.report_verdict import duration, findings, on_waiting, summary, weighted
+from training.report_verdict import duration, findings, on_waiting, percent, quantity, summary, weighted
 from training.watch import LOG
 
 MEASURES = {
@@ -32,6 +32,10 @@ MEASURES = {
 }
 """Title and direction of a measure: 1 more is better, −1 less is better, 0 neither; an LR that is damaged is not what
 an output should shrink to."""
+SAMPLES_SHOW = (
+    "Middle frame at 1:1; under it one row of its pixels over the frames, time runs down: "
+    "there what flickers is jagged."
+)
 
 
 class ReportError(DuoVsrError):
@@ -88,11 +92,11 @@ def overview(run: Path, recipe: Mapping[str, Any], stages: Sequence[StageLog]) -
 def stage_table(stages: Sequence[StageLog]) -> str:
     """Updates, time and speed of each stage; "–" where the log is silent."""
     columns = {
-        "samples/s": ("samples_per_second", "{:.3g}"),
-        "tokens/s": ("tokens_per_second", "{:.3g}"),
-        "MFU": ("mfu", "{:.1%}"),
-        "waiting": ("wait", "{:.1%}"),
-        "memory, GB": ("memory_gb", "{:.1f}"),
+        "samples/s": ("samples_per_second", quantity),
+        "tokens/s": ("tokens_per_second", quantity),
+        "MFU": ("mfu", percent),
+        "waiting": ("wait", percent),
+        "memory, GB": ("memory_gb", quantity),
     }
     rows = []
     for stage in stages:
@@ -101,11 +105,11 @@ def stage_table(stages: Sequence[StageLog]) -> str:
             Cell("finished" if stage.finished else "under way, or stopped"),
             Cell(str(stage.last)),
             Cell(duration(stage.hours) if seconds is not None else "–"),
-            Cell("–" if seconds is None else f"{seconds:.3g}"),
+            Cell("–" if seconds is None else quantity(seconds)),
         ]
         for name, form in columns.values():
             value = weighted([stage], name)
-            cells.append(Cell("–" if value is None else form.format(value)))
+            cells.append(Cell("–" if value is None else form(value)))
         rows.append((stage.name, cells))
     return html.table(["stage", "", "updates", "time", "s/update", *columns], rows)
 
@@ -140,7 +144,7 @@ def section(stage: StageLog, recipe: Mapping[str, Any], pictures: str) -> list[s
         parts += [html.heading(3, "Events"), html.listing([f"step {step}: {text}" for step, text in stage.events])]
     parts += [html.heading(3, "Measures"), stage_measures(stage), html.plots(gain_panels(stage))]
     if pictures:
-        parts += [html.heading(3, "Samples at fixed clips"), pictures]
+        parts += [html.heading(3, "Samples at fixed clips"), html.paragraph(SAMPLES_SHOW, quiet=True), pictures]
     machine = machine_panels(stage)
     return [*parts, html.folded("Speed and memory", [html.plots(machine)])] if machine else parts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from training.report_log import StageLog
@@ -28,17 +28,27 @@ def summary(recipe: Mapping[str, Any], stages: Sequence[StageLog]) -> dict[str, 
         "Machine": "; ".join(machines) or f"not logged; device {recipe.get('device', 'not known')}",
         "Stages": f"{finished} of {len(stages)} finished",
         "Updates took": duration(hours),
-        "Samples/s": _or_silent(weighted(stages, "samples_per_second"), "{:.3g}"),
-        "MFU": _or_silent(weighted(stages, "mfu"), "{:.1%}"),
-        "Waiting for data": _or_silent(weighted(stages, "wait"), "{:.1%}"),
+        "Samples/s": _or_silent(weighted(stages, "samples_per_second"), quantity),
+        "MFU": _or_silent(weighted(stages, "mfu"), percent),
+        "Waiting for data": _or_silent(weighted(stages, "wait"), percent),
     }
 
 
 def duration(hours: float) -> str:
-    """Hours in words: "3.2 h", "14 min", "9 s"."""
+    """Hours in words: "3.2 h", "14 min", "9.1 s"."""
     if hours >= 1:
         return f"{hours:.1f} h"
-    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"
+
+
+def percent(share: float) -> str:
+    """A share of 1 as "7.3 %"; small ones keep one digit that counts."""
+    return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else f"{100 * share:.1g} %"
+
+
+def quantity(value: float) -> str:
+    """Three digits that count, whole from a hundred on, thousands apart."""
+    return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.3g}"
 
 
 def weighted(stages: Sequence[StageLog], name: str) -> float | None:
@@ -57,7 +67,7 @@ def on_waiting(stages: Sequence[StageLog]) -> str:
     share = weighted(stages, "wait")
     if share is None:
         return "The log does not say how long updates waited for data."
-    said = f"Updates waited for data {share:.1%} of the time"
+    said = f"Updates waited for data {percent(share)} of the time"
     if share < SMALL_WAIT:
         return f"{said}: data was not the limit."
     if share < LARGE_WAIT:
@@ -85,7 +95,7 @@ def _on_heads(stage: StageLog) -> list[str]:
     if real is not None and fake is not None and real - fake > WON:
         out.append(f"The heads have won: D(real) − D(fake) is {real - fake:.1f} at the end; a penalty above {WON:g}.")
     if saturated is not None and saturated > SATURATED:
-        out.append(f"{saturated:.0%} of the logits are saturated at the end: the heads hardly learn any more.")
+        out.append(f"{percent(saturated)} of the logits are saturated at the end: the heads hardly learn any more.")
     if ratio is not None and ratio > UNBALANCED:
         out.append(f"At the end the GAN pulls {ratio:.0f} times as hard as distribution matching; lower its weight.")
     if ratio is not None and 0 <= ratio < 1 / UNBALANCED:
@@ -104,8 +114,10 @@ def _on_guidance(stage: StageLog) -> list[str]:
     guidance = stage.mean("guidance")
     if guidance is None or guidance >= WEAK_GUIDANCE:
         return []
-    return [f"The label moves the velocity by {guidance:.2%} only; below 1 % guidance changes nothing to speak of."]
+    return [
+        f"The label moves the velocity by {percent(guidance)} only; below 1 % guidance changes nothing to speak of."
+    ]
 
 
-def _or_silent(value: float | None, form: str) -> str:
-    return "not logged" if value is None else form.format(value)
+def _or_silent(value: float | None, form: Callable[[float], str]) -> str:
+    return "not logged" if value is None else form(value)

@@ -1,23 +1,32 @@
-"""`python -m training`: run all stages or one, pack data, export a model."""
+"""`python -m training`: run all stages or one, pack data, evaluate, report, export."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of the loader and of the networks share the cores
 
-from duovsr_vs.errors import DuoVsrError
-from training.recipes import RECIPES, STAGES
+from duovsr_vs.errors import DuoVsrError, OptionError
+from training.presets import RECIPES
+from training.recipes import STAGES, Recipe
 
-COMMANDS = ("run", *STAGES, "pack", "export")
+if TYPE_CHECKING:
+    from training.distributed import World
+
+OTHERS = ("pack", "evaluate", "report", "export")
+COMMANDS = ("run", *STAGES, *OTHERS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 failed with one sentence, 130 interrupted (go on with the same command)."""
+    """Returns the exit code: 0 done, 1 failed with one sentence, 2 usage, 128 + n stopped by signal n and saved."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__, add_help=False)
     parser.add_argument("command", choices=COMMANDS, nargs="?")
@@ -29,53 +38,116 @@ def main(argv: Sequence[str] | None = None) -> int:
         return dispatch(known.command, rest + arguments[1:])
     except (DuoVsrError, OSError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return 128 + int(error.number) if hasattr(error, "number") else 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
 
 
 def dispatch(command: str, arguments: list[str]) -> int:
-    """One command with its own arguments."""
+    """One command with its own arguments; each imports what it needs."""
     if command == "pack":
-        from training.data.pack import main as pack
+        from training.data.pack import main as other
+    elif command == "evaluate":
+        from training.evaluate import main as other
+    elif command == "report":
+        from training.report import main as other
+    elif command == "export":
+        from training.export import main as other
+    else:
+        return train(command, arguments)
+    return other(arguments)
 
-        return pack(arguments)
-    if command == "export":
-        from training.export import main as export
 
-        return export(arguments)
-    return train(command, arguments)
+def parser_of(command: str) -> argparse.ArgumentParser:
+    """Options of `run` and of a stage by name that are not fields of the recipe."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m training {command}",
+        description="Trains. The same command again goes on where it stopped. Under torchrun all processes train "
+        "together.",
+        epilog="Every field of the recipe can be overridden: --seed 1, --regression.steps 100, --dual-stream.taps real "
+        "and so on; --fields lists them all with their meaning.",
+    )
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="nano-cpu")
+    parser.add_argument("--data", type=Path, help="folder that `pack` wrote; `smoke` makes its own if there is none")
+    parser.add_argument("--out", type=Path, help="run folder; a run that stopped there goes on")
+    parser.add_argument("--start", type=Path, help="weights that the first stage begins with (.safetensors of a stage)")
+    parser.add_argument(
+        "--from", dest="earlier", type=Path, help="folder of stage files, or another run, that this run goes on from"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and what it costs, and stop")
+    parser.add_argument("--peak", type=float, help="for --dry-run: TFLOP/s of a device that is not here")
+    parser.add_argument("--processes", type=int, default=1, help="for --dry-run: of torchrun")
+    parser.add_argument("--fields", action="store_true", help="list the fields of the recipe and stop")
+    return parser
 
 
 def train(command: str, arguments: list[str]) -> int:
     """`run` or one stage."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m training {command}",
-        description="Every field of the recipe can be overridden: --regression.steps 100, --seed 1 and so on. "
-        "--dry-run prints them all; training/recipes.py says what they mean.",
-    )
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="nano-cpu")
-    parser.add_argument("--data", type=Path, help="folder that `pack` wrote")
-    parser.add_argument("--out", type=Path, help="run folder; a run that stopped there goes on")
-    parser.add_argument("--start", type=Path, help="result.safetensors that the regression begins with")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and stop")
+    parser = parser_of(command)
     options, overrides = parser.parse_known_args(arguments)
+    recipe = resolve(RECIPES[options.recipe], ["--help"] if options.fields else overrides, parser.prog)
+    if options.dry_run:
+        from training.plan import describe
 
+        print(recipe.to_json())
+        print(describe(recipe, options.processes, options.peak and options.peak * 1e12))
+        return 0
+    if options.out is None or (options.data is None and recipe.name != "smoke"):
+        parser.error("--data and --out are needed (without them only --dry-run works)")
+    from training.distributed import joined
+
+    with joined(recipe.device) as world, training_data(options.data, options.out, world) as data:
+        from training.run import Run
+
+        run = Run(recipe, data, options.out, _say, options.start, options.earlier, world)
+        run.all_stages() if command == "run" else run.stage(command)
+    return 0
+
+
+def resolve(base: Recipe, overrides: list[str], prog: str) -> Recipe:
+    """The recipe with its overrides. OptionError: a field that it does not have; the nearest is named."""
     import tyro
 
-    from training.loop import Run
-    from training.recipes import Recipe
+    known = field_names(base)
+    for word in overrides:
+        name = word.split("=")[0].removeprefix("--").replace("-", "_")
+        if word.startswith("--") and name not in known and name.removeprefix("no_") not in known and name != "help":
+            parts = (name if "no_" not in name else name.replace("no_", "", 1)), *known
+            near = difflib.get_close_matches(parts[0], parts[1:], n=1, cutoff=0.5)
+            hint = f"did you mean --{near[0].replace('_', '-')}?" if near else "--fields lists those that it has"
+            raise OptionError(f"the recipe has no field {word.split('=')[0]}; {hint}")
+    return tyro.cli(Recipe, default=base, args=overrides, prog=prog)
 
-    recipe = tyro.cli(Recipe, default=RECIPES[options.recipe], args=overrides, prog=parser.prog)
-    if options.dry_run:
-        print(recipe.to_json())
-        return 0
-    if options.data is None or options.out is None:
-        parser.error("--data and --out are needed (without them only --dry-run works)")
-    run = Run(recipe, options.data, options.out, lambda text: print(text, flush=True), options.start)
-    run.all_stages() if command == "run" else run.stage(command)
-    return 0
+
+def field_names(recipe: object, prefix: str = "") -> list[str]:
+    """All of them, dotted."""
+    assert is_dataclass(recipe)
+    names: list[str] = []
+    for field in fields(recipe):
+        value = getattr(recipe, field.name)
+        names.append(prefix + field.name)
+        if is_dataclass(value):
+            names += field_names(value, f"{prefix}{field.name}.")
+    return names
+
+
+@contextmanager
+def training_data(data: Path | None, out: Path, world: World) -> Iterator[Path]:
+    """The pack: the one that was named, or for `smoke` one of the example and synthetic clips."""
+    if data is not None:
+        yield data
+        return
+    from training.data.synthetic import make_pack
+
+    if world.is_first:
+        make_pack(out / "data")
+    world.barrier()
+    yield out / "data"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -30,20 +30,24 @@ def random_source(seed: int, *names: object) -> torch.Generator:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pairs of neighbouring frames, ready for a loss."""
+    """Short runs of consecutive frames, ready for a loss; b of them on this process."""
 
     condition: Condition
-    """Of the two frames, (b 2 …)."""
+    """Of the t frames, (b t …)."""
     z0: Tensor
-    """Latents of the (perhaps softened) ground truth, (b 2 96 h/2 w/2)."""
+    """Latents of the (perhaps softened) ground truth, (b t 96 h/2 w/2)."""
     quality: Tensor
     """(b,) quality class of each target."""
     clean: Tensor
     """(b,) float, 1 where the LR is the ground truth shrunk and nothing else."""
     flow: Tensor
-    """(b 2 4h 4w) dx, dy from the first frame to the second, in HR pixels."""
+    """(b t-1 2 4h 4w) dx, dy from each frame to the next, in HR pixels."""
     mask: Tensor
-    """(b 4h 4w) float, 1 where the flow holds."""
+    """(b t-1 4h 4w) float, 1 where the flow holds."""
+    slots: range
+    """Numbers of the samples in the global batch; every random draw belongs to one."""
+    names: tuple[str, ...] = ()
+    """What each sample is, for messages."""
 
 
 def soften(hr: Tensor, sigma: Tensor) -> Tensor:
@@ -61,33 +65,50 @@ def soften(hr: Tensor, sigma: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def prepare(generator: Generator, arrays: Mapping[str, Any], seed: int, step: int, soft: float, drop: float) -> Batch:
+def prepare(
+    generator: Generator,
+    arrays: Mapping[str, Any],
+    seed: int,
+    step: int,
+    soft: float,
+    drop: float,
+    first_slot: int = 0,
+    names: tuple[str, ...] = (),
+) -> Batch:
     """uint8 arrays of `PackedClips.batch` -> Batch, on the generator's device.
 
-    soft: share of targets that are softened and labelled so; drop: share whose label is replaced by the null class.
+    soft: share of targets that are softened; those, and targets that are soft themselves, are labelled so. 0: all count
+    as best.  drop: share whose label is replaced by the null class.
     """
     device = generator.deviation.device
     lr, hr = (
         rearrange(torch.from_numpy(arrays[name]).to(device), "b t h w c -> b t c h w").float() / 255
         for name in ("lr", "hr")
     )
-    count = hr.shape[0]
-    draws = torch.rand(3, count, generator=random_source(seed, "quality", step))
-    is_soft = draws[0] < soft
-    if bool(is_soft.any()):
-        sigma = 0.9 + (LARGEST_BLUR - 0.9) * draws[1, is_soft]
-        hr[is_soft.to(device)] = soften(hr[is_soft.to(device)], sigma.to(device))
+    slots = range(first_slot, first_slot + hr.shape[0])
+    draws = torch.stack([torch.rand(3, generator=random_source(seed, "quality", step, slot)) for slot in slots], 1)
+    blurred = draws[0] < soft
+    if bool(blurred.any()):
+        sigma = 0.9 + (LARGEST_BLUR - 0.9) * draws[1, blurred]
+        hr[blurred.to(device)] = soften(hr[blurred.to(device)], sigma.to(device))
+    is_soft = blurred | (torch.from_numpy(arrays["soft"]) & (soft > 0))
     quality = torch.where(is_soft, SOFT_CLASS, generator.config.best_class)
-    quality = torch.where(draws[2] < drop, NULL_CLASS, quality)
+    quality = torch.where(draws[2] < drop, NULL_CLASS, quality).to(device)
     condition = generator.condition(lr)
     z0 = generator.encode(hr, condition)
     flow, mask = torch.from_numpy(arrays["flow"]).to(device), torch.from_numpy(arrays["mask"]).to(device).float()
-    clean = torch.from_numpy(arrays["kind"]).to(device) == KINDS.index("clean")
-    return Batch(condition, z0, quality.to(device), (clean & ~is_soft.to(device)).float(), flow, mask)
+    clean = (torch.from_numpy(arrays["kind"]) == KINDS.index("clean")) & ~blurred
+    return Batch(condition, z0, quality, clean.float().to(device), flow, mask, slots, names)
 
 
-def shared_noise(like: Tensor, seed: int, *names: object) -> Tensor:
-    """Standard normal noise (b t c h w), the same for the frames of a sample, as at run time."""
-    source = random_source(seed, *names)
-    noise = torch.randn(like.shape[0], 1, *like.shape[2:], generator=source).to(like.device)
-    return noise.expand(like.shape).contiguous()
+def shared_noise(batch: Batch, seed: int, *names: object) -> Tensor:
+    """Standard normal noise like batch.z0, the same for the frames of a sample, as at run time."""
+    shape = (1, *batch.z0.shape[2:])
+    draws = [torch.randn(shape, generator=random_source(seed, *names, slot)) for slot in batch.slots]
+    return torch.stack(draws).to(batch.z0.device).expand(batch.z0.shape).contiguous()
+
+
+def uniform(batch: Batch, seed: int, *names: object) -> Tensor:
+    """(b,) in [0, 1)."""
+    draws = [torch.rand((), generator=random_source(seed, *names, slot)) for slot in batch.slots]
+    return torch.stack(draws).to(batch.z0.device)

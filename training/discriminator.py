@@ -3,50 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
+
+Scores = Literal["both", "real", "fake"]
+"""Which score models' features are looked at."""
 
 
 class Head(nn.Module):
-    """Patch logits from one tap: 1x1 → two 3x3 convolutions with GroupNorm and SiLU, the second at half resolution."""
+    """Patch logits from one tap: LayerNorm → 1x1 → two 3x3x3 convolutions with GroupNorm and SiLU → 1x1.
+
+    The convolutions see neighbouring frames, the second works at half resolution.
+    """
 
     def __init__(self, channels: int, width: int = 64):
         super().__init__()
+        self.norm = nn.LayerNorm(channels)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, width, 1),
-            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv3d(channels, width, 1),
+            nn.Conv3d(width, width, 3, padding=1),
             nn.GroupNorm(8, width),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, stride=2, padding=1),
+            nn.Conv3d(width, width, 3, stride=(1, 2, 2), padding=1),
             nn.GroupNorm(8, width),
             nn.SiLU(),
-            nn.Conv2d(width, 1, 1),
+            nn.Conv3d(width, 1, 1),
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(n c h w) -> logits (n 1 h/2 w/2)."""
-        logits: Tensor = self.layers(features)
+    def forward(self, features: Tensor, frames: int) -> Tensor:
+        """(b·t c h w) of t = `frames` -> logits (b 1 t h/2 w/2)."""
+        normed = self.norm(rearrange(features, "(b t) c h w -> b t h w c", t=frames))
+        logits: Tensor = self.layers(rearrange(normed, "b t h w c -> b c t h w"))
         return logits
 
 
 class Discriminator(nn.Module):
-    """One head per tap, on the real and the fake score model's activations side by side."""
+    """One head per tap, on the real and the fake score model's activations side by side, or on those of one of them."""
 
-    def __init__(self, channels: int, taps: Sequence[int]):
+    def __init__(self, channels: int, taps: Sequence[int], scores: Scores = "both"):
         super().__init__()
         self.taps = tuple(taps)
         """Blocks after which features are taken."""
-        self.heads = nn.ModuleList(Head(2 * channels) for _ in self.taps)
+        self.scores = scores
+        count = 2 if scores == "both" else 1
+        self.heads = nn.ModuleList(Head(count * channels) for _ in self.taps)
 
     def choose(self, activations: Sequence[Tensor]) -> list[Tensor]:
         """The activations that the heads look at, of one score model."""
         return [activations[n] for n in self.taps]
 
-    def forward(self, real_score: Sequence[Tensor], fake_score: Sequence[Tensor]) -> Tensor:
+    def seen(self, real_score: Sequence[Tensor], fake_score: Sequence[Tensor]) -> list[Tensor]:
+        """All features that count, of the score models that are looked at."""
+        parts = {"both": (*real_score, *fake_score), "real": real_score, "fake": fake_score}
+        return list(parts[self.scores])
+
+    def forward(self, real_score: Sequence[Tensor], fake_score: Sequence[Tensor], frames: int) -> Tensor:
         """Chosen activations of both score models for the same noised latents -> logits, flat."""
-        pairs = zip(self.heads, real_score, fake_score, strict=True)
-        logits = [head(torch.cat((r, f), dim=1).float()).flatten() for head, r, f in pairs]
+        logits = []
+        for n, head in enumerate(self.heads):
+            pair = self.seen(real_score[n : n + 1], fake_score[n : n + 1])
+            logits.append(head(torch.cat(pair, dim=1).float(), frames).flatten())
         return torch.cat(logits)
 
 

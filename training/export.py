@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,44 +14,81 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from duovsr_vs import __version__
 from duovsr_vs.engine.selftest import middle_frame
 from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, Golden, save
 from duovsr_vs.model.config import PRESETS, ModelConfig
 from duovsr_vs.model.generator import Generator
+from training.checkpoints import TrainingError, read_facts
 from training.data.dataset import PackedClips
-from training.loop import LOG, RESULT, TrainingError, read_facts, result_of
 from training.recipes import STAGES
+from training.results import Results
 from training.stages.base import Weights
 from training.validate import Validation
+from training.watch import LOG
 
+ONE_STEP = ("regression", "progressive", "dual_stream", "preference")
+"""Stages whose result makes a picture in one step."""
 GOLDEN_SIZE = (48, 64)
 """Height and width of the golden frame's LR, in pixels."""
 GOLDEN_TOLERANCE = 2e-3
 """Float32 of two machine classes differs by rounding only; the golden output is stored in float16."""
 
 
-def last_stage(run: Path) -> str:
-    """The furthest finished stage of a run folder. TrainingError if there is none but the regression."""
-    done = [stage for stage in STAGES if (run / stage / RESULT).exists()]
-    if len(done) < 2:
-        raise TrainingError(f"{run} holds {done or 'no finished stage'}; the regression and one more stage are needed")
+def last_stage(results: Results) -> str:
+    """The furthest finished stage of a run that makes pictures in one step. TrainingError if there is none."""
+    done = [stage for stage in results.finished() if stage in ONE_STEP]
+    if not done:
+        found = ", ".join(results.finished()) or "no finished stage"
+        raise TrainingError(f"{results.folder} holds {found}; one of {', '.join(ONE_STEP)} is needed")
     return done[-1]
 
 
-def provenance(run: Path, stages: Sequence[str], clips: PackedClips) -> dict[str, Any]:
-    """What a user may want to know of the weights: recipe, stages with their updates and measures, data."""
-    recipe = json.loads((run / "recipe.json").read_text())
+def both_ends(results: Results) -> tuple[Weights, Weights]:
+    """Weights of the faithful and of the detailed end of the dial: the regression's, if there is one, and the last."""
+    detailed = results.weights(last_stage(results))
+    try:
+        return results.weights("regression"), detailed
+    except TrainingError:
+        return detailed, detailed
+
+
+def provenance(results: Results, stages: Sequence[str], clips: PackedClips) -> dict[str, Any]:
+    """What a user may want to know of the weights: recipe, stages with their updates and measures, data, revision."""
+    recipe = json.loads((results.folder / "recipe.json").read_text())
     passed = []
     for stage in stages:
-        facts = read_facts(run / stage / RESULT)
-        lines = [json.loads(line) for line in (run / stage / LOG).read_text().splitlines()]
+        path = results.path(stage)
+        facts = read_facts(path)
+        log = path.with_name(LOG)
+        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
         scores = [line["evaluation"] for line in lines if "evaluation" in line]
         passed.append(
-            {"stage": stage, "updates": int(facts["steps"]), "validation": _rounded(scores[-1]) if scores else {}}
+            {
+                "stage": stage,
+                "updates": int(facts.get("steps", 0)),
+                "validation": _rounded(scores[-1]) if scores else {},
+            }
         )
     sources = sorted({(row.source, row.author, row.licence) for row in clips.rows})
     data = [{"source": source, "author": author, "licence": licence} for source, author, licence in sources]
-    return {"recipe": recipe["name"], "seed": recipe["seed"], "stages": passed, "data": data}
+    return {
+        "recipe": recipe["name"],
+        "seed": recipe["seed"],
+        "revision": revision(),
+        "stages": passed,
+        "data": data,
+    }
+
+
+def revision() -> str:
+    """The trainer's commit, marked if files were changed; the version where there is no git."""
+    root = Path(__file__).parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return __version__
 
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:
@@ -72,17 +110,19 @@ def golden_frames(clips: PackedClips) -> Tensor:
     return rearrange(torch.from_numpy(crop), "t h w c -> t c h w").contiguous()
 
 
-def export(run: Path, data: Path, out: Path, detail: float) -> str:
+def export(results: Results, data: Path, out: Path, detail: float) -> str:
     """Write the model file of a run; returns its hash.
 
     detail: default of the dial, 0 (the regression's weights) to 1 (those of the last finished stage).
     """
-    last = last_stage(run)
+    last = last_stage(results)
     clips = PackedClips(data, "val")
-    recipe = json.loads((run / "recipe.json").read_text())
+    recipe = json.loads((results.folder / "recipe.json").read_text())
     config = PRESETS[recipe["model"]].with_values(default_detail=detail)
-    sets = {FAITHFUL: result_of(run, "regression"), DETAILED: result_of(run, last)}
-    facts = provenance(run, STAGES[: STAGES.index(last) + 1], PackedClips(data, "train"))
+    faithful, detailed = both_ends(results)
+    sets = {FAITHFUL: faithful, DETAILED: detailed}
+    passed = [stage for stage in recipe["stages"] if STAGES.index(stage) <= STAGES.index(last)]
+    facts = provenance(results, passed, PackedClips(data, "train"))
     frames = golden_frames(clips)
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "model.safetensors"
@@ -92,11 +132,11 @@ def export(run: Path, data: Path, out: Path, detail: float) -> str:
     return save(out, config, sets, facts, golden)
 
 
-def curve(run: Path, data: Path, positions: Sequence[float]) -> list[dict[str, float]]:
+def curve(results: Results, data: Path, positions: Sequence[float]) -> list[dict[str, float]]:
     """Measures on the validation split along the detail dial."""
-    recipe = json.loads((run / "recipe.json").read_text())
+    recipe = json.loads((results.folder / "recipe.json").read_text())
     config = PRESETS[recipe["model"]]
-    faithful, detailed = result_of(run, "regression"), result_of(run, last_stage(run))
+    faithful, detailed = both_ends(results)
     validation = Validation(PackedClips(data, "val"), config.back_projections)
     return [{"detail": d, **validation.measure(mixed(config, faithful, detailed, d))} for d in positions]
 
@@ -108,15 +148,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, help="model file to write; without it the detail dial is measured")
     parser.add_argument("--data", type=Path, required=True, help="folder that `pack` wrote: golden frame, validation")
     parser.add_argument("--detail", type=float, default=0.5, help="default of the detail dial (default: 0.5)")
+    parser.add_argument("--from", dest="earlier", type=Path, help="folder of the stages that the run went on from")
     options = parser.parse_args(argv)
     if not 0 <= options.detail <= 1:
         raise TrainingError(f"--detail {options.detail:g}: it must be from 0 to 1")
+    if not (options.run / "recipe.json").is_file():
+        raise TrainingError(f"{options.run} holds no recipe.json; name a run folder")
+    results = Results(options.run, None, options.earlier)
     if options.out is not None:
-        digest = export(options.run, options.data, options.out, options.detail)
+        digest = export(results, options.data, options.out, options.detail)
         size = options.out.stat().st_size / 1e6
         print(f"{options.out}: {digest}, {size:.1f} MB")
         return 0
-    for row in curve(options.run, options.data, (0, 0.25, 0.5, 0.75, 1)):
+    for row in curve(results, options.data, (0, 0.25, 0.5, 0.75, 1)):
         shown = "  ".join(f"{name} {value:+.2f}" for name, value in row.items() if name.startswith("+"))
         print(f"detail {row['detail']:g}: {shown}")
     return 0

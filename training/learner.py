@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from training.distributed import whole
+
 SMALLEST_RATE = 0.05
 """Share of the peak rate at which the cosine ends."""
 BETAS = (0.9, 0.99)
@@ -21,7 +23,10 @@ def rate(step: int, steps: int, warmup: int) -> float:
 
 
 class Learner:
-    """Trains one network. fp32 masters, AdamW, clipped gradients, EMA θ̄ ← βθ̄ + (1 − β)θ with β ≤ (1 + n)/(10 + n)."""
+    """Trains one network. fp32 masters, AdamW, clipped gradients, EMA θ̄ ← βθ̄ + (1 − β)θ with β ≤ (1 + n)/(10 + n).
+
+    Weights that need no gradient are left alone. Sharded weights (FSDP2) stay sharded, as do their states and average.
+    """
 
     def __init__(
         self,
@@ -34,35 +39,33 @@ class Learner:
         ema: float,
         weight_decay: float = 0.0,
     ):
-        self.network, self.peak, self.steps, self.warmup, self.clip, self.decay = (
-            network,
-            peak,
-            steps,
-            warmup,
-            clip,
-            ema,
-        )
-        self.parameters = dict(network.named_parameters())
+        self.network, self.peak, self.steps, self.warmup = network, peak, steps, warmup
+        self.clip, self.decay = clip, ema
+        self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=peak, betas=BETAS, weight_decay=weight_decay)
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def update(self, loss: Tensor, step: int) -> float:
         """One descent step; returns the gradient's norm before clipping. A non-finite gradient changes nothing."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.clip))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)))
         if not math.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
+            self.forget_gradients()
             return norm
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak * rate(step, self.steps, self.warmup)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradients()
         decay = min(self.decay, (1 + step) / (10 + step))
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 self.average[name].lerp_(parameter, 1 - decay)
         return norm
+
+    def forget_gradients(self) -> None:
+        """Also those that another network's loss left here."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     def reset_average(self) -> None:
         """Start the weight average anew from the network as it is."""
@@ -70,25 +73,41 @@ class Learner:
             for name, parameter in self.parameters.items():
                 self.average[name].copy_(parameter)
 
+    def take_average(self) -> None:
+        """The network becomes its weight average, and the optimizer starts anew."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(self.average[name])
+        self.optimizer.state.clear()
+
     def state(self) -> dict[str, Tensor]:
-        """Everything that `update` reads and changes, as named tensors."""
+        """Everything that `update` reads and changes, as named tensors that share memory with it."""
         out: dict[str, Tensor] = {}
         for name, parameter in self.parameters.items():
             out[f"weight.{name}"] = parameter.detach()
             out[f"average.{name}"] = self.average[name]
-            for key, value in self.optimizer.state.get(parameter, {}).items():
+            for key, value in self._moments(parameter).items():
                 out[f"{key}.{name}"] = value
         return out
+
+    def _moments(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """AdamW's state of a parameter; what it would begin with, if it has not seen a gradient yet."""
+        if not self.optimizer.state.get(parameter):
+            zero = parameter.detach()
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(0.0),
+                "exp_avg": torch.zeros_like(zero),
+                "exp_avg_sq": torch.zeros_like(zero),
+            }
+        found: dict[str, Tensor] = self.optimizer.state[parameter]
+        return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state`."""
         with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(state[f"weight.{name}"])
-                self.average[name].copy_(state[f"average.{name}"])
-                self.optimizer.state.pop(parameter, None)
-                if f"exp_avg.{name}" in state:
-                    self.optimizer.state[parameter] = {
-                        key: state[f"{key}.{name}"].to(parameter.device if key != "step" else "cpu").clone()
-                        for key in ("step", "exp_avg", "exp_avg_sq")
-                    }
+            for name, tensor in self.state().items():
+                tensor.copy_(state[name])
+
+    def result(self) -> dict[str, Tensor]:
+        """The weight average as whole tensors; with several ranks a collective operation."""
+        return {name: whole(tensor) for name, tensor in self.average.items()}

@@ -1,211 +1,175 @@
-"""One loop for all stages: batches ahead of time, checkpoints that a stop cannot spoil, a log, evaluation.
+"""One loop for all stages: batches ahead of time, checkpoints, a log, evaluation, and a stop that loses nothing.
 
-A stage's folder holds `state.safetensors` (everything that updates change, replaced whole), `log.jsonl`, and at the end
-`result.safetensors`: the averaged weights that are handed on. Which batch, noise and time an update uses depends on
-(seed, stage, step) alone, so a resumed run continues bit for bit.
+Which batch, noise and time an update uses depends on (seed, stage, step, slot) alone, so a resumed run continues bit
+for bit, and ranks together compute what one process would.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
-from duovsr_vs.engine.machine import resolve_device
-from duovsr_vs.errors import DuoVsrError, OptionError
-from duovsr_vs.model.config import PRESETS
 from training.batch import Batch, prepare
+from training.checkpoints import Checkpoints, TrainingError, write_tensors
 from training.data.dataset import PackedClips
 from training.data.prefetch import Prefetch
-from training.recipes import STAGES, Recipe
-from training.stages import build_stage
-from training.stages.base import Figures, Stage, Weights
-from training.validate import Validation
+from training.distributed import World
+from training.guard import Guard
+from training.plan import stage_plan
+from training.recipes import STAGES
+from training.stages.base import Figures, Stage
+from training.throughput import Throughput
+from training.watch import Silent
 
-RESULT, STATE, LOG = "result.safetensors", "state.safetensors", "log.jsonl"
-
-
-class TrainingError(DuoVsrError):
-    """A run that cannot start or go on, and what to do about it."""
-
-
-def fingerprint(recipe: Recipe, stage: str) -> str:
-    """What must be equal for a stage to go on where it stopped."""
-    text = json.dumps(
-        [recipe.model, recipe.seed, recipe.video_share, recipe.bf16, asdict(recipe.stage(stage))], sort_keys=True
-    )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+DEPTH = 3
+"""Batches that are held ready."""
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Replace a file at once, so that a stop leaves the old or the new one."""
-    part = path.with_name(path.name + ".part")
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, dict(facts))
-    part.replace(path)
+class StoppedError(TrainingError):
+    """A run that was asked to stop and has saved; `number` is the signal's."""
+
+    def __init__(self, text: str, number: int):
+        super().__init__(text)
+        self.number = number
 
 
-def read_facts(path: Path) -> dict[str, str]:
-    """Metadata of a file that `write_tensors` wrote."""
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Numbers of the signals that asked for a stop so far: SIGTERM, or Ctrl-C once; a second Ctrl-C interrupts."""
+    asked: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    wanted = [s for s in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(s) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in wanted}
     try:
-        with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise TrainingError(f"{path} is damaged ({error}); delete it") from error
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def result_of(folder: Path, stage: str) -> Weights:
-    """Weights that a finished stage handed on. TrainingError if it is not finished."""
-    path = folder / stage / RESULT
-    if not path.is_file():
-        raise TrainingError(
-            f"{path} is missing: the stage {stage} comes first; run it, or name the folder that holds it"
-        )
-    return load_file(path)
+def _nothing(_: int) -> Batch:
+    raise AssertionError("a stage that makes its own batches asked for one")
 
 
-class Run:
-    """A run folder: goes through stages, resuming each where it stopped."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stage's things are."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        data: Path,
-        out: Path,
-        say: Callable[[str], None] = print,
-        start: Path | None = None,
-    ):
-        self.recipe, self.out, self.say, self.start = recipe, out, say, start
-        self.train = PackedClips(data, "train")
-        self.data = data
-        self._validation: Validation | None = None
-        try:
-            resolve_device(recipe.device)
-        except RuntimeError as error:
-            raise OptionError(f"--device {recipe.device}: {str(error).splitlines()[0]}; use cpu or cuda") from error
+    folder: Path
+    """RUN/<stage>."""
+    clips: PackedClips
+    """The split to train on."""
+    mark: dict[str, str]
+    """What a checkpoint must agree with."""
 
-    @property
-    def validation(self) -> Validation:
-        """Held-out clips, measured once for the base resampler."""
-        if self._validation is None:
-            self._validation = Validation(PackedClips(self.data, "val"), PRESETS[self.recipe.model].back_projections)
-        return self._validation
 
-    def all_stages(self) -> None:
-        """Every stage in order; finished ones are left alone."""
-        for name in STAGES:
-            self.stage(name)
+class Loop:
+    """Updates of one stage from where it stands to its end."""
 
-    def stage(self, name: str) -> None:
-        """One stage from where it stands to its end."""
-        folder = self.out / name
-        mark = fingerprint(self.recipe, name)
-        if (folder / RESULT).exists():
-            self._check(folder / RESULT, mark)
-            self.say(f"{name}: finished before")
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        start = self._start(name)
-        before = 0 if start is None or self.start is None else int(read_facts(self.start).get("steps", 0))
-        stage = build_stage(name, self.recipe, self.out, result_of, start)
-        first = self._resume(stage, folder / STATE, mark)
-        (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
-        _ = self.validation  # clips that cannot be measured are found before the training, not after it
-        self._train(stage, folder, first, mark)
-        scores = self.validation.measure(stage.averaged())
-        self._log(folder, stage.steps, {"evaluation": scores})
-        self.say(f"{name}: {_in_words(scores)}")
-        write_tensors(folder / RESULT, stage.result(), {"recipe": mark, "steps": str(before + stage.steps)})
-        (folder / STATE).unlink(missing_ok=True)
+    def __init__(self, stage: Stage, place: Place, world: World, watcher: Silent, first: int, peak: float | None):
+        self.stage, self.place, self.world, self.watcher, self.first = stage, place, world, watcher, first
+        self.recipe = stage.recipe
+        self.checkpoints = Checkpoints(place.folder / "checkpoints", world)
+        self.guard = Guard(stage.name)
+        cost = stage_plan(self.recipe, stage.name, world.size, peak)
+        self.throughput = Throughput(cost.flops, cost.samples, cost.tokens, peak)
+        self.names: tuple[str, ...] = ()
+        self._sums: dict[str, list[float]] = {}
 
-    def _start(self, name: str) -> Weights | None:
-        """Weights that a regression begins with, from the result of another run."""
-        if self.start is None or name != STAGES[0]:
-            return None
-        try:
-            return load_file(self.start)
-        except (SafetensorError, OSError) as error:
-            raise TrainingError(f"--start {self.start}: {error}; give a {RESULT} of another run") from error
-
-    def _check(self, path: Path, mark: str) -> None:
-        if read_facts(path).get("recipe") != mark:
-            raise TrainingError(
-                f"{path} comes from another recipe; give another --out, or delete the folder of that stage"
-            )
-
-    def _resume(self, stage: Stage, path: Path, mark: str) -> int:
-        if not path.exists():
-            return 0
-        self._check(path, mark)
-        try:
-            stage.load_state(load_file(path))
-        except (SafetensorError, KeyError, RuntimeError) as error:
-            raise TrainingError(f"{path} is damaged ({error}); delete it, the stage then starts anew") from error
-        return int(read_facts(path)["step"])
-
-    def _batches(self, stage: Stage, first: int) -> Prefetch[Batch]:
-        settings, seed = stage.common, self.recipe.seed
+    def batches(self) -> Prefetch[Batch]:
+        """The batches of this rank from the first update on, made in a thread."""
+        stage, settings, seed = self.stage, self.stage.common, self.recipe.seed
+        slots = self.world.share(settings.batch)
 
         def make(index: int) -> Batch:
-            salt = STAGES.index(stage.name) * 1_000_000 + index
-            arrays = self.train.batch(seed, salt, settings.batch, settings.patch, video_share=self.recipe.video_share)
-            return prepare(stage.student, arrays, seed, salt, stage.soft, stage.drop)
+            salt = STAGES.index(stage.name) * 1_000_000_000 + index
+            arrays = self.place.clips.batch(
+                seed,
+                salt,
+                len(slots),
+                settings.patch,
+                video_share=self.recipe.video_share,
+                first_slot=slots.start,
+                frames=settings.frames,
+            )
+            rows = self.place.clips.rows
+            names = tuple(
+                f"{rows[i].source} frame {rows[i].first_frame + t}"
+                for i, t in zip(arrays["clip"], arrays["t"], strict=True)
+            )
+            return prepare(stage.student, arrays, seed, salt, stage.soft, stage.drop, slots.start, names)
 
-        return Prefetch(make, first=first * stage.batches_per_step, depth=3)
+        if not stage.batches_per_step:
+            return Prefetch(_nothing)
+        return Prefetch(make, first=self.first * stage.batches_per_step, depth=DEPTH)
 
-    def _train(self, stage: Stage, folder: Path, first: int, mark: str) -> None:
-        recipe, begin = self.recipe, time.perf_counter()
-        sums: dict[str, list[float]] = {}
-        with self._batches(stage, first) as batches:
-            for step in range(first, stage.steps):
-                _collect(sums, stage.update(step, batches))
+    def _named(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; remembers what the last one holds."""
+        for batch in batches:
+            self.names = batch.names
+            yield batch
+
+    def run(self, evaluate: Callable[[int], None]) -> None:
+        """All updates that are left. evaluate(step): called on all ranks between updates."""
+        with stop_signals() as asked, self.batches() as source:
+            batches = self.throughput.batches(self._named(source))
+            for step in range(self.first, self.stage.steps):
                 done = step + 1
-                if done % recipe.log_every == 0 or done == stage.steps:
-                    seconds = (time.perf_counter() - begin) / (done - first)
-                    figures = {name: sum(v) / len(v) for name, v in sums.items()} | {"seconds": seconds}
-                    self._log(folder, done, figures)
-                    self._tell(stage, done, figures)
-                    sums = {}
-                if done % recipe.save_every == 0 or done == stage.steps:
-                    write_tensors(folder / STATE, stage.state(), {"recipe": mark, "step": str(done)})
-                if done % recipe.evaluate_every == 0 and done < stage.steps:
-                    scores = self.validation.measure(stage.averaged())
-                    self._log(folder, done, {"evaluation": scores})
-                    self.say(f"{stage.name} {done}: {_in_words(scores)}")
+                with self.throughput.update():
+                    figures = self.stage.update(step, batches)
+                self._note(done, figures)
+                if self.stage.keeps(done):
+                    self._keep(done)
+                if self.world.any(bool(asked)):
+                    self._stop(done, asked)
+                if self.stage.finished:
+                    break
+                if done % self.recipe.save_every == 0 or done == self.stage.steps:
+                    self.save(done)
+                if done % self.recipe.evaluate_every == 0 and done < self.stage.steps:
+                    evaluate(done)
 
-    def _tell(self, stage: Stage, done: int, figures: Figures) -> None:
-        left = figures["seconds"] * (stage.steps - done) / 60
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        self.say(f"{stage.name} {done}/{stage.steps}  {shown}  {left:.1f} min left")
+    def _note(self, done: int, figures: Figures) -> None:
+        """Log means over the updates since the last line, over all ranks; stop what has gone wrong."""
+        figures = self.world.mean(figures)
+        self.guard.watch(done, figures, self.stage.names or self.names)
+        for name, value in figures.items():
+            self._sums.setdefault(name, []).append(value)
+        self.watcher.advance(done)
+        if done % self.recipe.log_every == 0 or done == self.stage.steps or self.stage.finished:
+            means = {name: sum(values) / len(values) for name, values in self._sums.items()}
+            rate = self.stage.learners["student"].optimizer.param_groups[0]["lr"]
+            self.watcher.figures(done, {**means, "rate": rate, **self.throughput.figures()})
+            self._sums = {}
 
-    @staticmethod
-    def _log(folder: Path, step: int, figures: Mapping[str, object]) -> None:
-        with (folder / LOG).open("a") as file:
-            file.write(json.dumps({"step": step, **_finite(figures)}) + "\n")
+    def save(self, done: int) -> None:
+        """A checkpoint, unless the last update was a bad one."""
+        if not self.guard.trusts:
+            return
+        self.checkpoints.save(done, self.stage.state(), self.place.mark)
 
+    def _keep(self, done: int) -> None:
+        """Weights of the student so far, for a later stage."""
+        weights = self.stage.result()
+        if self.world.is_first:
+            write_tensors(self.place.folder / f"late-{done}.safetensors", weights, self.place.mark)
 
-def _finite(figures: Mapping[str, object]) -> dict[str, object]:
-    """What is not a number becomes null: JSON knows no NaN."""
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in figures.items()}
-
-
-def _collect(sums: dict[str, list[float]], figures: Figures) -> None:
-    for name, value in figures.items():
-        sums.setdefault(name, []).append(value)
-
-
-def _in_words(scores: Mapping[str, float]) -> str:
-    kinds = dict.fromkeys(key.split("/")[0] for key in scores if not key.startswith("+"))
-    parts = [
-        f"{kind}: PSNR-Y {scores[f'+{kind}/psnr_y']:+.2f}, SSIMULACRA2 {scores[f'+{kind}/ssimulacra2']:+.2f}, "
-        f"NIQE {scores[f'+{kind}/niqe']:+.2f}, E_warp ratio {scores[f'{kind}/e_warp_ratio']:.2f}"
-        for kind in kinds
-    ]
-    return "against the base resampler, " + "; ".join(parts)
+    def _stop(self, done: int, asked: list[int]) -> None:
+        self.save(done)
+        raise StoppedError(
+            f"stopped at update {done} of {self.stage.name} and saved; the same command goes on from there",
+            asked[0] if asked else signal.SIGTERM,
+        )

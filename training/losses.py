@@ -1,6 +1,12 @@
-"""Every loss as a pure function under its equation. Latents are (b t c h w) float32; sg is stop-gradient."""
+"""Every loss as a pure function under its equation. Latents are (b t c h w) float32; sg is stop-gradient.
+
+Each is a mean over the samples of a batch of something that knows one sample only: the mean over the ranks of a
+distributed run is then the loss of the global batch.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -33,34 +39,57 @@ def weighted_error(x0: Tensor, target: Tensor, energy: Tensor, weight: Tensor | 
     return error if weight is None else error * weight.reshape(-1, 1, 1, 1, 1)
 
 
+def velocity_loss(v: Tensor, z0: Tensor, noise: Tensor) -> Tensor:
+    """Flow matching, arXiv 2210.02747:  L = ⟨‖v_θ(z_t, t) − (ε − z0)‖²⟩."""
+    return (v - (noise - z0)).square().mean()
+
+
 def temporal_loss(error: Tensor, flow: Tensor, mask: Tensor, scale: float = 20.0) -> Tensor:
     """scale · ⟨M·|e_t − W e_{t+1}|⟩: what flickers along the motion of the ground truth.
 
-    error: (b 2 3 h w) output − ground truth of frames t, t+1.  flow: (b 2 h w) from t to t+1, dx dy in pixels.
-    mask: (b h w), 1 where the flow holds.  W samples frame t+1 at p + flow(p).
+    error: (b t 3 h w) output − ground truth.  flow: (b t−1 2 h w) from each frame to the next, dx dy in pixels.
+    mask: (b t−1 h w), 1 where the flow holds.  W samples the next frame at p + flow(p); ⟨·⟩ is the mean over the places
+    of a sample where the flow holds, then over samples.
     """
     h, w = error.shape[-2:]
     ys, xs = torch.meshgrid(torch.arange(h, device=error.device), torch.arange(w, device=error.device), indexing="ij")
-    x = (xs + flow[:, 0] + 0.5) * (2 / w) - 1
-    y = (ys + flow[:, 1] + 0.5) * (2 / h) - 1
-    warped = F.grid_sample(error[:, 1], torch.stack((x, y), dim=-1), padding_mode="border", align_corners=False)
-    difference = (error[:, 0] - warped).abs() * mask[:, None]
-    return scale * difference.sum() / (3 * mask.sum()).clamp_min(1)
+    x = (xs + flow[:, :, 0] + 0.5) * (2 / w) - 1
+    y = (ys + flow[:, :, 1] + 0.5) * (2 / h) - 1
+    place = torch.stack((x, y), dim=-1).flatten(0, 1)
+    follow = error[:, 1:].flatten(0, 1)
+    warped = F.grid_sample(follow, place, padding_mode="border", align_corners=False).reshape(error[:, 1:].shape)
+    difference = (error[:, :-1] - warped).abs() * mask[:, :, None]
+    per_sample = difference.flatten(1).sum(1) / (error.shape[2] * mask.flatten(1).sum(1)).clamp_min(1)
+    return scale * per_sample.mean()
 
 
-def consistency_loss(mismatch: Tensor, clean: Tensor, scale: float = 20.0) -> Tensor:
-    """scale · ⟨|D·x̂ − LR|⟩ over the samples whose LR holds nothing but the ground truth.
+def consistency_loss(mismatch: Tensor, clean: Tensor, scale: float = 50.0) -> Tensor:
+    """scale · ⟨C·|D·x̂ − LR|⟩, C = 1 for samples whose LR holds nothing but the ground truth, 0 for the others.
 
     mismatch: (b t 12 h w), D·x̂ − LR in units of the pixel range.  clean: (b,), 1 or 0. The outermost positions do not
     count: there the residual beyond the crop is missing.
     """
     per_sample = reduce(mismatch[..., 1:-1, 1:-1].abs(), "b t c h w -> b", "mean")
-    return scale * (per_sample * clean).sum() / clean.sum().clamp_min(1)
+    return scale * (per_sample * clean).mean()
 
 
 def guided_velocity(v_class: Tensor, v_null: Tensor, guidance: float) -> Tensor:
     """v_cfg = (1 + w)·v_c − w·v_∅; the coefficients sum to 1."""
     return (1 + guidance) * v_class - guidance * v_null
+
+
+def two_step_velocity(
+    velocity: Callable[[Tensor, Tensor], Tensor], z_t: Tensor, times: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """Progressive distillation, arXiv 2202.00512:  v* = (z_t − z_t'')/(t − t'').
+
+    z_t' = z_t + (t' − t)·v(z_t, t) and z_t'' = z_t' + (t'' − t')·v(z_t', t') are two Euler steps of the teacher;
+    times: (t, t', t''), each (b,), t > t' > t'', neighbouring points of the teacher's grid.  velocity(z, t) -> like z.
+    """
+    t, middle, end = (time.reshape(-1, *([1] * (z_t.ndim - 1))) for time in times)
+    z_middle = z_t + (middle - t) * velocity(z_t, times[0])
+    z_end = z_middle + (end - middle) * velocity(z_middle, times[1])
+    return (z_t - z_end) / (t - end)
 
 
 def distribution_matching_loss(x: Tensor, x_real: Tensor, x_fake: Tensor, eps: float = 1e-5) -> Tensor:
@@ -91,3 +120,40 @@ def feature_matching_loss(fake: list[Tensor], real: list[Tensor]) -> Tensor:
     """L_FM = Σ_l ⟨(φ_l(fake) − sg φ_l(real))²⟩ over the taps of both score models."""
     terms = [F.mse_loss(f.float(), r.detach().float()) for f, r in zip(fake, real, strict=True)]
     return torch.stack(terms).sum()
+
+
+def smoothness_penalty(logits: Tensor, perturbed: Tensor) -> Tensor:
+    """Approximate R1 (arXiv 2506.05301):  ⟨(D(x) − D(x + σn))²⟩, n standard normal: heads that do not jump."""
+    return (logits - perturbed).square().mean()
+
+
+def denoising_error(v: Tensor, x: Tensor, noise: Tensor, weight: Tensor | None = None) -> Tensor:
+    """e(θ, x) = mean‖w·(v_θ(z_t, t) − (ε − x))‖² of each sample, (b,).  weight: (c 1 1) or None."""
+    error = v - (noise - x)
+    return reduce((error if weight is None else error * weight).square(), "b ... -> b", "mean")
+
+
+def preference_loss(winner: Tensor, loser: Tensor, beta: float) -> Tensor:
+    """Flow-DPO, arXiv 2501.13918:  L = −⟨log σ(−β/2·(Δ_w − Δ_l))⟩.
+
+    winner, loser: Δ = e(S, x) − e(ref, x) of `denoising_error`, (b,), one t and ε per pair.  At the start S = ref, and
+    the loss is ln 2 with a gradient that is not zero.  β belongs to errors that are means over elements.
+    """
+    return -F.logsigmoid(-0.5 * beta * (winner - loser)).mean()
+
+
+def anchor_loss(x: Tensor, winner: Tensor) -> Tensor:
+    """⟨‖G(ε) − x_w‖²⟩: keeps the student near what was preferred; the preference loss alone only knows differences."""
+    return (x - winner).square().mean()
+
+
+def pixel_loss(error: Tensor, scale: float = 20.0) -> Tensor:
+    """scale · ⟨|x̂ − x|⟩ in pixels; error: (b t 3 h w), in units of the pixel range."""
+    return scale * error.abs().mean()
+
+
+def unit_loss(z: Tensor, smallest: float = 1e-4) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½⟨μ² + σ² − 1 − ln σ²⟩, μ and σ² of each channel of each sample.  z: (b t c h w)."""
+    mean, square = (reduce(x, "b t c h w -> b c", "mean") for x in (z, z.square()))
+    variance = (square - mean.square()).clamp_min(smallest)
+    return 0.5 * (mean.square() + variance - 1 - variance.log()).mean()

@@ -1,6 +1,7 @@
 """Recipes: every number of a run, with its unit and where it comes from. Frozen; `run` writes them beside its results.
 
-The three stages are DUO-VSR's (arXiv 2603.22271); `paper` values stand in the field defaults where the paper gives one.
+The three stages are DUO-VSR's (arXiv 2603.22271). Field defaults are the paper's values where it gives one and our
+reading of it where it does not (docs/method.md says which); what we add to the paper is off by default.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Any, Literal
 from duovsr_vs.errors import OptionError
 from duovsr_vs.model.config import PRESETS
 
-STAGES = ("regression", "teacher", "guided", "progressive", "dual_stream")
-"""Order in which a run goes through the stages; each starts from the one before."""
+STAGES = ("autoencoder", "regression", "teacher", "guided", "progressive", "dual_stream", "preference")
+"""All stages in the order of a run; a recipe lists those that it uses."""
 
 
-def _require(**conditions: bool) -> None:
+def require(**conditions: bool) -> None:
+    """OptionError that names the first field whose condition does not hold."""
     for name, good in conditions.items():
         if not good:
             raise OptionError(f"the recipe's {name} is out of range; see its description in training/recipes.py")
@@ -32,35 +34,55 @@ class StageRecipe:
     """Peak of AdamW's rate; it rises over `warmup` updates and falls along a half cosine to 5 %."""
     warmup: int = 50
     batch: int = 8
-    """Pairs of neighbouring frames per update."""
+    """Samples per update, over all processes."""
     patch: int = 48
     """Side of a crop in LR pixels, even."""
-    temporal: float = 0.15
-    """Weight of the loss on what flickers along the motion (not in the paper)."""
-    consistency: float = 0.5
-    """Weight of the loss on what the output, shrunk, misses of a clean LR (not in the paper)."""
-    ema: float = 0.998
-    """Decay of the weight average that is evaluated and handed on."""
+    frames: int = 2
+    """Consecutive frames of a sample."""
+    temporal: float = 0.0
+    """Weight of the loss on what flickers along the motion. Ours; 0 in the paper."""
+    consistency: float = 0.0
+    """Weight of the loss on what the output, shrunk, misses of a clean LR. Ours; 0 in the paper."""
+    ema: float = 0.99
+    """Decay of the weight average that is evaluated and handed on. Not given; of Self-Forcing (arXiv 2506.08009)."""
     clip: float = 1.0
     """Greatest norm of a network's gradient; larger ones are scaled down."""
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             steps=self.steps >= 1,
             learning_rate=self.learning_rate > 0,
             batch=self.batch >= 1,
             patch=self.patch >= 16 and self.patch % 2 == 0,
+            frames=self.frames >= 2,
             ema=0 <= self.ema < 1,
             clip=self.clip > 0,
             warmup=self.warmup >= 0,
             temporal=self.temporal >= 0,
             consistency=self.consistency >= 0,
+            weight_decay=self.weight_decay >= 0,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderRecipe(StageRecipe):
+    """Learned codecs only: what the flow network's latents stand for. Not part of the paper, which takes its VAE."""
+
+    unit: float = 1e-3
+    """Weight of the term that keeps latents near unit variance."""
+    statistics: int = 32
+    """Batches from which the mean and deviation of each latent channel are taken at the end."""
+
+    def __post_init__(self) -> None:
+        StageRecipe.__post_init__(self)
+        require(unit=self.unit >= 0, statistics=self.statistics >= 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionRecipe(StageRecipe):
-    """One step at t = 1 against the ground truth: where the teacher starts, and the faithful end of the detail dial."""
+    """One step at t = 1 against the ground truth: where a small teacher starts, and the faithful end of the detail
+    dial. Not part of the paper, whose teacher starts from a pretrained video model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +93,21 @@ class TeacherRecipe(StageRecipe):
     """Share of targets that are blurred and labelled so."""
     drop: float = 0.1
     """Share of labels replaced by the null class."""
-    noise_only: float = 0.15
-    """Share of samples at t = 1, the others are uniform in t before the shift."""
+    times: Literal["logit_normal", "uniform"] = "logit_normal"
+    """Density of t before the shift: σ(n), n standard normal (arXiv 2403.03206), or uniform."""
+    noise_only: float = 0.0
+    """Share of samples at t = 1, where the one-step student lives. Ours; 0 in the paper."""
     shift: float = 1.0
     """t ← s·t/(1 + (s − 1)·t)."""
+
+    def __post_init__(self) -> None:
+        StageRecipe.__post_init__(self)
+        require(
+            soft=0 <= self.soft <= 1,
+            drop=0 <= self.drop <= 1,
+            noise_only=0 <= self.noise_only <= 1,
+            shift=self.shift > 0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +116,14 @@ class GuidedRecipe(StageRecipe):
 
     guidance: float = 1.0
     """w of v_cfg = (1 + w)·v_c − w·v_neg."""
-    negative: Literal["null", "soft"] = "soft"
+    negative: Literal["null", "soft"] = "null"
     """Class pushed away from: the null class (paper) or that of blurred targets."""
+    shift: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressiveRecipe(StageRecipe):
-    """Stage I, second half: N → N/2 → … → 1 steps (arXiv 2202.00512). `steps` counts the updates of one round."""
+    """Stage I, second half: N → N/2 → … → 1 steps (arXiv 2202.00512). `steps` counts the updates of one round: 500."""
 
     start_steps: int = 64
     """Steps of the first teacher; a power of two. Paper: 64."""
@@ -97,7 +131,7 @@ class ProgressiveRecipe(StageRecipe):
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
-        _require(start_steps=self.start_steps >= 2 and self.start_steps & (self.start_steps - 1) == 0)
+        require(start_steps=self.start_steps >= 2 and self.start_steps & (self.start_steps - 1) == 0)
 
     @property
     def rounds(self) -> int:
@@ -109,35 +143,105 @@ class ProgressiveRecipe(StageRecipe):
 class DualStreamRecipe(StageRecipe):
     """Stage II: distribution matching and the GAN on the features of both score models, together.
 
-    Paper: N = 3, λ 1.0 / 0.1 / 0.05; regression and temporal terms, and the start between student and regression, are
-    ours (for small models) and 0 in the paper.
+    Paper: N = 3, λ 1.0 / 0.1 / 0.05, 2000 updates. Paired and temporal terms, fading and the mixed start are ours.
     """
 
     aux_per_student: int = 3
     """Updates of fake score and heads per update of the student (N), each on its own batch."""
     matching: float = 1.0
-    """λ of the distribution matching loss."""
+    """λ of the distribution matching loss; 0 leaves that stream out."""
     matching_end: float = 1.0
-    """λ is faded to this share of itself over four fifths of the stage."""
+    """λ is faded to this share of itself over four fifths of the stage (1: never; ours)."""
     adversarial: float = 0.1
+    """λ of the GAN; with `feature` 0 as well that stream is left out."""
     feature: float = 0.05
-    regression: float = 0.0
-    """Weight of the robust latent loss against the ground truth."""
+    """λ of feature matching."""
+    taps: Literal["both", "real", "fake"] = "both"
+    """Score models whose features the heads see. Paper: both."""
+    smoothness: float = 0.0
+    """Weight of approximate R1 on the heads (arXiv 2506.05301); 0 in the paper."""
+    paired: float = 0.0
+    """Weight of the robust latent loss against the ground truth. Ours; 0 in the paper."""
     low: float = 0.02
     high: float = 0.98
-    """Range of t of the noised samples that both streams share."""
-    fake_learning_rate: float = 1e-4
-    head_learning_rate: float = 2e-4
+    """Range of t of the noised samples that both streams share, before the shift."""
+    shift: float = 1.0
+    fake_learning_rate: float = 1e-5
+    head_learning_rate: float = 1e-4
+    student_from: Literal["progressive", "guided", "teacher"] = "progressive"
+    """Stage whose result the student starts from."""
+    scores_from: Literal["guided", "teacher"] = "guided"
+    """Stage whose result both score models start from; it must be valid at every t."""
     start_blend: float = 1.0
-    """The student starts at (1 − a)·regression + a·progressive."""
+    """The student starts at (1 − a)·regression + a·`student_from`; 1 needs no regression."""
+    late: int = 2
+    """Checkpoints of the last fifth that are kept for the candidates of the preference stage."""
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
-        _require(
+        require(
             aux_per_student=self.aux_per_student >= 1,
             low=0 < self.low < self.high <= 1,
             start_blend=0 <= self.start_blend <= 1,
+            late=self.late >= 0,
+            matching=self.matching >= 0,
+            adversarial=self.adversarial >= 0,
+            feature=self.feature >= 0,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreferenceRecipe(StageRecipe):
+    """Stage III: direct preference optimisation (Flow-DPO, arXiv 2501.13918). Paper: 1000 updates, 2000 pairs."""
+
+    pairs: int = 2000
+    candidates: int = 6
+    """Outputs per LR sample that are ranked."""
+    beta: float = 100.0
+    """β of the loss, for errors that are means over elements."""
+    anchor: float = 1.0
+    """λ of the distance between the student's output and the winner."""
+    truth_share: float = 0.25
+    """Share of pairs whose winner is the ground truth (arXiv 2511.01450)."""
+    at_one: float = 0.8
+    """Share of pairs at t = 1, where the student lives; the others are uniform in [low, 1]."""
+    low: float = 0.6
+    refresh: float = 0.5
+    """Share of the updates after which pairs are made anew with the student so far; 1: never."""
+    noise_scale: tuple[float, float] = (0.5, 1.2)
+    """Range of the factor of a candidate's noise."""
+    latent_gain: tuple[float, float] = (0.85, 1.2)
+    """Range of the factor of a candidate's latents."""
+    mixed: float = 0.5
+    """Share of candidates from other weights: the detail dial and late checkpoints of stage II."""
+    stop_after: int = 50
+    """Updates in a row with Δ_w > 0 after which the stage ends: winners are then forgotten, not learned."""
+    rank_ssimulacra2: float = 0.3
+    rank_niqe: float = 0.2
+    rank_model: float = 0.2
+    rank_logit: float = 0.1
+    rank_warp: float = 0.2
+    """Weights of the ranker's z-scores; what is not at hand is left out."""
+
+    def __post_init__(self) -> None:
+        StageRecipe.__post_init__(self)
+        require(
+            pairs=self.pairs >= 1,
+            candidates=self.candidates >= 2,
+            beta=self.beta > 0,
+            anchor=self.anchor >= 0,
+            truth_share=0 <= self.truth_share <= 1,
+            at_one=0 <= self.at_one <= 1,
+            low=0 < self.low <= 1,
+            refresh=0 < self.refresh <= 1,
+            noise_scale=0 <= self.noise_scale[0] <= self.noise_scale[1],
+            latent_gain=0 < self.latent_gain[0] <= self.latent_gain[1],
+            mixed=0 <= self.mixed <= 1,
+        )
+
+
+def _regression() -> RegressionRecipe:
+    return RegressionRecipe(steps=500, learning_rate=1e-3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,32 +251,49 @@ class Recipe:
     name: str
     model: str
     """Preset of duovsr_vs.model.config.PRESETS."""
+    stages: tuple[str, ...] = STAGES[2:]
+    """Stages of the run, in order. The paper's start from a pretrained model: `--start` or a regression gives one."""
     seed: int = 0
     video_share: float = 0.5
     """Share of samples from real video; the rest are moving photos."""
+    loss: Literal["velocity", "robust"] = "velocity"
+    """Of latents: ‖v − v*‖² (paper), or ours: errors count by the energy of their coefficient, robustly."""
     device: str = "cpu"
     bf16: bool = True
-    """Networks compute in bfloat16 where a loss allows; masters and losses stay float32."""
-    regression: RegressionRecipe = field(default_factory=lambda: RegressionRecipe(steps=500, learning_rate=1e-3))
-    teacher: TeacherRecipe = field(default_factory=lambda: TeacherRecipe(steps=500, learning_rate=1e-3))
-    guided: GuidedRecipe = field(default_factory=lambda: GuidedRecipe(steps=500, learning_rate=3e-4))
-    progressive: ProgressiveRecipe = field(default_factory=lambda: ProgressiveRecipe(steps=500, learning_rate=3e-4))
-    dual_stream: DualStreamRecipe = field(default_factory=lambda: DualStreamRecipe(steps=2000, learning_rate=1e-4))
+    """Networks compute in bfloat16 where a loss allows; masters, reductions and losses stay float32."""
+    gather: Literal["float32", "bfloat16"] = "float32"
+    """What ranks send each other of sharded weights; bfloat16 halves it, and score models then compute in bfloat16."""
+    recompute: bool = False
+    """Activations of a block are computed again in the backward pass, not kept: less memory, a third more time."""
+    autoencoder: AutoencoderRecipe = field(default_factory=lambda: AutoencoderRecipe(steps=500, learning_rate=1e-3))
+    regression: RegressionRecipe = field(default_factory=_regression)
+    teacher: TeacherRecipe = field(default_factory=lambda: TeacherRecipe(steps=10000, learning_rate=1e-4))
+    guided: GuidedRecipe = field(default_factory=lambda: GuidedRecipe(steps=500, learning_rate=1e-5))
+    progressive: ProgressiveRecipe = field(default_factory=lambda: ProgressiveRecipe(steps=500, learning_rate=1e-5))
+    dual_stream: DualStreamRecipe = field(default_factory=lambda: DualStreamRecipe(steps=2000, learning_rate=1e-5))
+    preference: PreferenceRecipe = field(default_factory=lambda: PreferenceRecipe(steps=1000, learning_rate=2e-6))
     log_every: int = 25
     """Updates between two lines of the log."""
     save_every: int = 200
     """Updates between two checkpoints."""
     evaluate_every: int = 1000
     """Updates between two evaluations on the validation split; each stage ends with one."""
+    evaluate_clips: int = 14
+    """Held-out clips that are measured."""
 
     def __post_init__(self) -> None:
         if self.model not in PRESETS:
             raise OptionError(f"the recipe's model is {self.model!r}; known are {', '.join(PRESETS)}")
-        _require(
+        known = [stage for stage in STAGES if stage in self.stages]
+        if tuple(known) != self.stages:
+            raise OptionError(f"the recipe's stages are {self.stages}; they must be some of {STAGES}, in this order")
+        require(
+            stages=len(self.stages) > 0,
             video_share=0 <= self.video_share <= 1,
             log_every=self.log_every >= 1,
             save_every=self.save_every >= 1,
             evaluate_every=self.evaluate_every >= 1,
+            evaluate_clips=self.evaluate_clips >= 1,
         )
 
     def to_json(self) -> str:
@@ -184,43 +305,3 @@ class Recipe:
         found: Any = getattr(self, name)
         assert isinstance(found, StageRecipe)
         return found
-
-
-RECIPES = {
-    "smoke": Recipe(
-        name="smoke",
-        model="tiny",
-        regression=RegressionRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24),
-        teacher=TeacherRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24),
-        guided=GuidedRecipe(steps=3, learning_rate=3e-4, batch=2, patch=24),
-        progressive=ProgressiveRecipe(steps=2, learning_rate=3e-4, batch=2, patch=24, start_steps=4),
-        dual_stream=DualStreamRecipe(steps=2, learning_rate=1e-4, batch=2, patch=24, aux_per_student=2),
-        log_every=1,
-        save_every=2,
-        evaluate_every=1000,
-    ),
-    "nano-cpu": Recipe(
-        name="nano-cpu",
-        model="nano",
-        regression=RegressionRecipe(steps=10000, learning_rate=1.5e-3),
-        teacher=TeacherRecipe(steps=3000, learning_rate=8e-4),
-        guided=GuidedRecipe(steps=300, learning_rate=3e-4, guidance=2.0),
-        progressive=ProgressiveRecipe(steps=250, learning_rate=3e-4, start_steps=4),
-        dual_stream=DualStreamRecipe(
-            steps=300,
-            learning_rate=3e-4,
-            batch=4,
-            matching=0.5,
-            matching_end=0.3,
-            adversarial=0.2,
-            feature=0.0125,
-            regression=1.0,
-            temporal=0.5,
-            high=0.6,
-            start_blend=0.5,
-            fake_learning_rate=3e-4,
-            head_learning_rate=4e-4,
-            ema=0.99,
-        ),
-    ),
-}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
 
+from training.distributed import ALONE, World
 from training.recipes import Recipe
-from training.stages.base import START, Stage, Weights
+from training.stages.base import Stage, Weights
 from training.stages.dual_stream import DualStream
 from training.stages.guided import Guided
 from training.stages.progressive import Progressive
@@ -18,10 +18,6 @@ CLASSES: dict[str, type[Regression | Teacher | Guided | Progressive | DualStream
 }
 
 
-def build_stage(
-    name: str, recipe: Recipe, folder: Path, result_of: Callable[[Path, str], Weights], start: Weights | None = None
-) -> Stage:
-    """A stage with the results of those that it needs; start: weights that the regression begins with."""
-    cls = CLASSES[name]
-    handed = {needed: result_of(folder, needed) for needed in cls.needs}
-    return cls(recipe, handed if start is None else {**handed, START: start})
+def build_stage(name: str, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE) -> Stage:
+    """handed: results of the stages that it needs, and under START what the first stage of a run begins with."""
+    return CLASSES[name](recipe, handed, world)

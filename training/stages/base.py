@@ -2,126 +2,171 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from duovsr_vs.model import flow
 from duovsr_vs.model.config import PRESETS
 from duovsr_vs.model.features import frames_of
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch
+from training.data.dataset import PackedClips
+from training.distributed import ALONE, World, shard, whole
 from training.learner import Learner
-from training.losses import consistency_loss, robust_latent_loss, temporal_loss
+from training.losses import consistency_loss, distillation_loss, robust_latent_loss, temporal_loss
 from training.recipes import Recipe, StageRecipe
 
 START = "start"
-"""Name under which the regression is handed weights to begin with, if there are any."""
+"""Name under which the first stage is handed weights to begin with, if there are any."""
 Figures = dict[str, float]
 Weights = dict[str, Tensor]
 
 
-def build(recipe: Recipe, weights: Weights | None = None) -> Generator:
-    """The recipe's model, from weights or from its seed."""
+def build(recipe: Recipe, weights: Weights | None = None, world: World = ALONE, train: bool = True) -> Generator:
+    """The recipe's model, from weights or from its seed, sharded over the ranks. train False: it gets no gradient."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         generator = Generator(PRESETS[recipe.model])
     if weights is not None:
         generator.load_state_dict(weights)
-    generator.to(memory_format=torch.channels_last)
-    return generator.to(recipe.device)
-
-
-def frozen(recipe: Recipe, weights: Weights) -> Generator:
-    """A model that gets no gradient."""
-    return build(recipe, weights).eval().requires_grad_(False)
+    generator.network.recompute = recipe.recompute and train
+    if not train:
+        generator.eval().requires_grad_(False)
+    generator.to(world.device)
+    if world.size == 1:
+        return generator.to(memory_format=torch.channels_last)
+    shard(generator, world, recipe.gather)  # slices of weights must be contiguous
+    return generator
 
 
 class Stage(ABC):
     """One stage of a run.
 
-    handed: weights that earlier stages handed on, by stage name. Everything random is drawn from (seed, stage, step).
+    handed: weights that earlier stages handed on, by stage name. Everything random is drawn from (seed, stage, step,
+    slot).
     """
 
     name: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]] = ()
-    """Stages whose results this one starts from."""
     soft: float = 0.0
     drop: float = 0.0
     batches_per_step: int = 1
+    names: tuple[str, ...] = ()
+    """Samples of the last batch, of a stage that makes its own."""
 
-    def __init__(self, recipe: Recipe, settings: StageRecipe, student: Generator):
-        self.recipe, self.seed = recipe, recipe.seed
+    def __init__(self, recipe: Recipe, settings: StageRecipe, student: Generator, world: World = ALONE):
+        self.recipe, self.seed, self.world = recipe, recipe.seed, world
         self.common = settings
         self.student = student
         self.steps = settings.steps
         self.learners = {"student": self.learner(student, settings.learning_rate, settings.steps)}
         self.kept: dict[str, Generator] = {}
         """Networks that are not trained but change during the stage."""
-        spread = student.deviation / student.deviation.square().mean().sqrt()
-        self.energy = spread
-        """(96 1 1): deviation of each latent channel over their root mean square."""
+        self.energy = self.channel_energy(student)
+        """(96 1 1): what an error of each latent channel counts."""
+
+    @classmethod
+    def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
+        """Stages whose results this one starts from."""
+        return ()
+
+    def channel_energy(self, generator: Generator) -> Tensor:
+        """Robust: deviation of each latent channel over their root mean square. Else 1, as the paper counts."""
+        spread = generator.deviation / generator.deviation.square().mean().sqrt()
+        return spread if self.recipe.loss == "robust" else torch.ones_like(spread)
 
     def learner(self, network: torch.nn.Module, peak: float, steps: int) -> Learner:
         """A learner with the stage's common settings."""
         c = self.common
-        return Learner(network, peak, steps, warmup=c.warmup, clip=c.clip, ema=c.ema)
+        return Learner(network, peak, steps, warmup=c.warmup, clip=c.clip, ema=c.ema, weight_decay=c.weight_decay)
+
+    @property
+    def finished(self) -> bool:
+        """Whether further updates would be for nothing."""
+        return False
+
+    def keeps(self, done: int) -> bool:
+        """Whether the weights after so many updates are kept for a later stage."""
+        return False
+
+    def prepare(self, clips: PackedClips, folder: Path) -> None:  # noqa: B027 (most stages need nothing)
+        """What must be there before the first update, also of a resumed run; folder: the stage's."""
 
     @abstractmethod
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
         """One update of the student; takes `batches_per_step` batches. Returns what is worth logging."""
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self, enabled: bool = True) -> AbstractContextManager[None]:
         """bfloat16 inside networks, if the recipe wants it."""
-        return torch.autocast(torch.device(self.recipe.device).type, torch.bfloat16, enabled=self.recipe.bf16)
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.recipe.bf16 and enabled)
+
+    # -- state ------------------------------------------------------------------------------------------------------
 
     def state(self) -> Weights:
-        """All tensors that updates read and change."""
+        """All tensors that updates read and change; they share memory with the stage."""
         out = {
             f"{key}.{name}": tensor
             for key, learner in self.learners.items()
             for name, tensor in learner.state().items()
         }
         for key, network in self.kept.items():
-            out |= {f"{key}.{name}": tensor for name, tensor in network.state_dict().items()}
+            out |= {f"{key}.{name}": tensor.detach() for name, tensor in network.named_parameters()}
         return out
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state`."""
-
-        def of(key: str) -> Weights:
-            return {name.removeprefix(f"{key}."): t for name, t in state.items() if name.startswith(f"{key}.")}
-
-        for key, learner in self.learners.items():
-            learner.load_state(of(key))
-        for key, network in self.kept.items():
-            network.load_state_dict(of(key))
+        with torch.no_grad():
+            for name, tensor in self.state().items():
+                tensor.copy_(state[name])
 
     def result(self) -> Weights:
-        """Averaged weights of the student: what the stage hands on."""
-        return {name: tensor.clone() for name, tensor in self.learners["student"].average.items()}
+        """Averaged weights of the student: what the stage hands on. With several ranks a collective operation."""
+        fixed = {name: whole(t) for name, t in self.student.state_dict().items()}
+        return {**fixed, **self.learners["student"].result()}
+
+    def extras(self) -> dict[str, Weights]:
+        """What else later stages may use, by file name."""
+        return {}
 
     def averaged(self) -> Generator:
-        """A copy of the student with the averaged weights."""
-        twin = copy.deepcopy(self.student)
-        twin.load_state_dict(self.result())
-        return twin.eval().requires_grad_(False)
+        """A whole copy of the student with the averaged weights, on this process."""
+        return build(self.recipe, self.result(), World(device=self.world.device), train=False)
+
+    # -- losses -----------------------------------------------------------------------------------------------------
 
     def pixel_terms(self, x0: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
-        """Weighted temporal and consistency losses of a clean estimate, in pixels."""
-        error = self.student.decode(x0 - batch.z0, batch.condition)
-        flicker = temporal_loss(error, batch.flow, batch.mask)
-        mismatch = self.student.mismatch(x0, batch.condition)
-        missed = consistency_loss(frames_of(mismatch, x0.shape[1]), batch.clean)
-        figures = {"temporal": float(flicker.detach()), "consistency": float(missed.detach())}
-        return self.common.temporal * flicker + self.common.consistency * missed, figures
+        """Weighted temporal and consistency losses of a clean estimate, in pixels; those of weight 0 are left out."""
+        total, figures = x0.new_zeros(()), {}
+        if self.common.temporal:
+            flicker = temporal_loss(self.student.decode(x0 - batch.z0, batch.condition), batch.flow, batch.mask)
+            total, figures["temporal"] = total + self.common.temporal * flicker, float(flicker.detach())
+        if self.common.consistency:
+            mismatch = self.student.mismatch(x0, batch.condition)
+            missed = consistency_loss(frames_of(mismatch, x0.shape[1]), batch.clean)
+            total, figures["consistency"] = total + self.common.consistency * missed, float(missed.detach())
+        return total, figures
 
-    def paired_loss(self, x0: Tensor, batch: Batch, weight: Tensor | None = None) -> tuple[Tensor, Figures]:
-        """Robust latent loss against the ground truth plus `pixel_terms`."""
-        latent = robust_latent_loss(x0, batch.z0, self.energy, weight)
+    def paired_loss(self, x0: Tensor, batch: Batch, t: Tensor) -> tuple[Tensor, Figures]:
+        """Loss of latents against the ground truth plus `pixel_terms`."""
+        latent = self.latent_loss(x0, batch.z0, t)
         terms, figures = self.pixel_terms(x0, batch)
         return latent + terms, {"latent": float(latent.detach()), **figures}
+
+    def latent_loss(self, x0: Tensor, z0: Tensor, t: Tensor) -> Tensor:
+        """⟨‖v − (ε − z0)‖²⟩ = ⟨(x̂0 − z0)²/t²⟩ as z_t is the same; robust: ⟨ρ(e·√d/t·(x̂0 − z0))⟩."""
+        if self.recipe.loss == "robust":
+            return robust_latent_loss(x0, z0, self.energy, flow.error_weight(t))
+        return distillation_loss(x0, z0, self.energy, 1 / t)
+
+    def distillation(self, x0: Tensor, target: Tensor, t: Tensor) -> Tensor:
+        """⟨‖v − sg v*‖²⟩ = ⟨(x̂0 − sg x̂*)²/t²⟩ as x̂0 = z_t − t·v; ours counts errors as F sees them, times e."""
+        return distillation_loss(x0, target, self.energy, self.velocity_weight(t))
+
+    def velocity_weight(self, t: Tensor) -> Tensor:
+        """What turns an error of x̂0 into one of v (1/t), or of F (√d/t) with the robust loss; (b,)."""
+        return flow.error_weight(t) if self.recipe.loss == "robust" else 1 / t

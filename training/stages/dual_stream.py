@@ -10,20 +10,23 @@ from torch import Tensor, nn
 
 from duovsr_vs.model import flow
 from duovsr_vs.model.generator import Generator
-from training.batch import Batch, random_source, shared_noise
+from training.batch import Batch, random_source, shared_noise, uniform
 from training.discriminator import Discriminator, default_taps
+from training.distributed import ALONE, Taps, World, shard, whole
 from training.losses import (
     distribution_matching_loss,
     feature_matching_loss,
     hinge_discriminator_loss,
     hinge_generator_loss,
-    robust_latent_loss,
+    smoothness_penalty,
 )
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build, frozen
+from training.stages.base import Figures, Stage, Weights, build
 
 RATIO_EVERY = 25
 """Student updates between two measurements of how the two streams' gradients compare."""
+PERTURBATION = 0.1
+"""σ of the noise on the features whose logits must not jump (approximate R1)."""
 
 
 @contextmanager
@@ -51,43 +54,66 @@ class DualStream(Stage):
     """
 
     name = "dual_stream"
-    needs = ("regression", "guided", "progressive")
 
-    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights]):
+    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
         settings = recipe.dual_stream
-        start = blend(handed["regression"], handed["progressive"], settings.start_blend)
-        super().__init__(recipe, settings, build(recipe, start))
+        start = handed[settings.student_from]
+        if settings.start_blend < 1:
+            start = blend(handed["regression"], start, settings.start_blend)
+        super().__init__(recipe, settings, build(recipe, start, world), world)
         self.settings = settings
         self.batches_per_step = settings.aux_per_student + 1
-        self.real = frozen(recipe, handed["guided"])
-        self.fake = build(recipe, handed["guided"]).eval()
+        self.real = build(recipe, handed[settings.scores_from], world, train=False)
+        self.fake = build(recipe, handed[settings.scores_from], world).eval()
         config = self.student.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.heads = Discriminator(config.channels, default_taps(config.blocks)).to(recipe.device)
+            self.heads = Discriminator(config.channels, default_taps(config.blocks), settings.taps).to(world.device)
+        shard(self.heads, world, "float32")
         updates = settings.steps * settings.aux_per_student
         self.learners["fake"] = self.learner(self.fake, settings.fake_learning_rate, updates)
         self.learners["heads"] = self.learner(self.heads, settings.head_learning_rate, updates)
 
+    @classmethod
+    def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
+        settings = recipe.dual_stream
+        first = ("regression",) if settings.start_blend < 1 else ()
+        return (*first, *dict.fromkeys((settings.scores_from, settings.student_from)))
+
+    @property
+    def matches(self) -> bool:
+        """Whether the stream of distribution matching is on."""
+        return self.settings.matching > 0
+
+    @property
+    def plays(self) -> bool:
+        """Whether the stream of the GAN is on."""
+        return self.settings.adversarial > 0 or self.settings.feature > 0
+
     # -- what both kinds of update look at ----------------------------------------------------------------------
 
     def times(self, batch: Batch, low: float, high: float, *names: object) -> Tensor:
-        """t ~ U[low, high], (b,)."""
-        draw = torch.rand(batch.z0.shape[0], generator=random_source(self.seed, self.name, "t", *names))
-        return (low + (high - low) * draw).to(batch.z0.device)
+        """t ~ U[low, high], shifted, (b,)."""
+        draw = uniform(batch, self.seed, self.name, "t", *names)
+        return low + (high - low) * flow.shift_time(draw, self.settings.shift)
 
     def generated(self, batch: Batch, *names: object) -> Tensor:
         """x̂ = G(ε)."""
         with self.autocast():
-            return self.student.generate(shared_noise(batch.z0, self.seed, *names), batch.condition, batch.quality)
+            return self.student.generate(shared_noise(batch, self.seed, *names), batch.condition, batch.quality)
 
-    def look(self, score: Generator, z: Tensor, t: Tensor, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Clean estimate and the heads' features of a score model for noised latents, float32.
+    def look(
+        self, score: Generator, z: Tensor, t: Tensor, batch: Batch, precise: bool = True
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Clean estimate and the heads' features of a score model for noised latents.
 
-        float32, because x_F − x_R would drown in the rounding of bfloat16.
+        precise: in float32, because x_F − x_R would drown in the rounding of bfloat16; only weights that were gathered
+        in bfloat16 must be computed with in it.
         """
-        activations: list[Tensor] = []
-        x0 = score.denoise(z, t, batch.condition, batch.quality, taps=activations)
+        activations = Taps()
+        gathered = self.recipe.gather == "bfloat16" and self.world.size > 1
+        with self.autocast(gathered or not precise):
+            x0 = score.denoise(z, t, batch.condition, batch.quality, taps=activations)
         return x0, self.heads.choose(activations)
 
     # -- auxiliary update ---------------------------------------------------------------------------------------
@@ -97,31 +123,56 @@ class DualStream(Stage):
         with torch.no_grad():
             x = self.generated(batch, "aux", index)
         figures = {"fake": self.update_fake(index, x, batch)}
+        return figures | self.update_heads(index, x, batch) if self.plays else figures
+
+    def update_heads(self, index: int, x: Tensor, batch: Batch) -> Figures:
+        """The heads learn to tell x̂ from the ground truth, both noised, by features that get no gradient."""
         t = self.times(batch, self.settings.low, self.settings.high, "heads", index)
-        noise = shared_noise(x, self.seed, "heads", index)
-        with torch.no_grad(), self.autocast():
+        noise = shared_noise(batch, self.seed, "heads", index)
+        with torch.no_grad():
+            noised = [flow.interpolate(clean, noise, t) for clean in (batch.z0, x)]
             seen = [
-                [self.look(score, flow.interpolate(clean, noise, t), t, batch)[1] for score in (self.real, self.fake)]
-                for clean in (batch.z0, x)
+                [self.look(score, z, t, batch, precise=False)[1] for score in (self.real, self.fake)] for z in noised
             ]
-        real, fake = (self.heads(*taps) for taps in seen)
+        frames = batch.z0.shape[1]
+        real, fake = (self.heads(*taps, frames) for taps in seen)
         loss = hinge_discriminator_loss(real, fake)
+        if self.settings.smoothness:
+            loss = loss + self.settings.smoothness * self.roughness(index, seen[0], real, batch)
         self.learners["heads"].update(loss, index)
         saturated = ((real > 1).float().mean() + (fake < -1).float().mean()) / 2
-        return figures | {
+        return {
             "heads": float(loss.detach()),
             "d_real": float(real.detach().mean()),
             "d_fake": float(fake.detach().mean()),
             "saturated": float(saturated),
         }
 
+    def roughness(self, index: int, seen: list[list[Tensor]], logits: Tensor, batch: Batch) -> Tensor:
+        """Approximate R1: how far a little noise on the features moves the logits."""
+        frames = batch.z0.shape[1]
+        moved = [
+            [
+                tap + PERTURBATION * tap.std() * self.feature_noise(tap, frames, batch, index, n, k)
+                for k, tap in enumerate(taps)
+            ]
+            for n, taps in enumerate(seen)
+        ]
+        return smoothness_penalty(self.heads(*moved, frames), logits)
+
+    def feature_noise(self, tap: Tensor, frames: int, batch: Batch, *names: object) -> Tensor:
+        """Standard normal noise like features (b·t c h w)."""
+        sources = [random_source(self.seed, self.name, "features", *names, slot) for slot in batch.slots]
+        draws = [torch.randn(frames, *tap.shape[1:], generator=source) for source in sources]
+        return torch.cat(draws).to(tap)
+
     def update_fake(self, index: int, x: Tensor, batch: Batch) -> float:
         """The fake score learns to denoise the student's output, with the loss that the real score was trained with."""
         t = self.times(batch, 0.02, 1.0, "fake", index)
-        z = flow.interpolate(x, shared_noise(x, self.seed, "fake", index), t)
+        z = flow.interpolate(x, shared_noise(batch, self.seed, "fake", index), t)
         with self.autocast():
             x0 = self.fake.denoise(z, t, batch.condition, batch.quality)
-        loss = robust_latent_loss(x0, x, self.energy, flow.error_weight(t))
+        loss = self.latent_loss(x0, x, t)
         self.learners["fake"].update(loss, index)
         return float(loss.detach())
 
@@ -135,35 +186,38 @@ class DualStream(Stage):
     def streams(self, step: int, x: Tensor, batch: Batch) -> dict[str, Tensor]:
         """L_DMD, L_G and L_FM of generated latents; gradients reach x through both score models' activations."""
         t = self.times(batch, self.settings.low, self.settings.high, "student", step)
-        noise = shared_noise(x, self.seed, "shared", step)
-        z_fake, z_real = flow.interpolate(x, noise, t), flow.interpolate(batch.z0, noise, t)
-        x_real, real_taps = self.look(self.real, z_fake, t, batch)
-        x_fake, fake_taps = self.look(self.fake, z_fake, t, batch)
-        with torch.no_grad():  # in float32 as the others: the features of equal latents must be equal
-            paired = [*self.look(self.real, z_real, t, batch)[1], *self.look(self.fake, z_real, t, batch)[1]]
-        e = self.energy
-        return {
-            "dmd": distribution_matching_loss(x * e, x_real * e, x_fake * e),
-            "gan": hinge_generator_loss(self.heads(real_taps, fake_taps)),
-            "features": feature_matching_loss([*real_taps, *fake_taps], paired),
-        }
+        noise = shared_noise(batch, self.seed, "shared", step)
+        z_fake = flow.interpolate(x, noise, t)
+        with torch.set_grad_enabled(self.plays):
+            x_real, real_taps = self.look(self.real, z_fake, t, batch)
+            x_fake, fake_taps = self.look(self.fake, z_fake, t, batch)
+        e, terms = self.energy, {}
+        if self.matches:
+            terms["dmd"] = distribution_matching_loss(x * e, x_real.detach() * e, x_fake.detach() * e)
+        if self.plays:
+            terms["gan"] = hinge_generator_loss(self.heads(real_taps, fake_taps, x.shape[1]))
+            z_real = flow.interpolate(batch.z0, noise, t)
+            with torch.no_grad():  # as precisely as the others: the features of equal latents must be equal
+                paired = [self.look(score, z_real, t, batch)[1] for score in (self.real, self.fake)]
+            terms["features"] = feature_matching_loss(self.heads.seen(real_taps, fake_taps), self.heads.seen(*paired))
+        return terms
 
     def update_student(self, step: int, batch: Batch) -> Figures:
         """One update of the student."""
         s = self.settings
+        weights = {"dmd": self.matching(step), "gan": s.adversarial, "features": s.feature}
         with held(self.fake, self.heads):
             x = self.generated(batch, self.name, step)
             terms = self.streams(step, x, batch)
             figures = {name: float(term.detach()) for name, term in terms.items()}
-            if step % RATIO_EVERY == 0:
-                figures["ratio"] = self.gradient_ratio(
-                    x, self.matching(step) * terms["dmd"], s.adversarial * terms["gan"]
-                )
-            latent = robust_latent_loss(x, batch.z0, self.energy)
+            if step % RATIO_EVERY == 0 and len(terms) == 3:
+                figures["ratio"] = self.gradient_ratio(x, weights["dmd"] * terms["dmd"], weights["gan"] * terms["gan"])
+            latent = self.latent_loss(x, batch.z0, torch.ones(len(batch.slots), device=x.device))
             pixels, more = self.pixel_terms(x, batch)
-            loss = self.matching(step) * terms["dmd"] + s.adversarial * terms["gan"] + s.feature * terms["features"]
-            loss = loss + s.regression * latent + pixels
+            loss = sum((weights[name] * term for name, term in terms.items()), s.paired * latent + pixels)
             figures["gradient"] = self.learners["student"].update(loss, step)
+        for name in ("fake", "heads"):  # sharded weights collect gradients although they are held
+            self.learners[name].forget_gradients()
         return figures | {"latent": float(latent.detach()), **more}
 
     @staticmethod
@@ -178,3 +232,19 @@ class DualStream(Stage):
         for k in range(count):
             figures |= self.auxiliary(step * count + k, next(batches))
         return figures | self.update_student(step, next(batches))
+
+    def extras(self) -> dict[str, Weights]:
+        """The heads and both score models: the preference stage may ask them."""
+        parts = {"heads": self.heads, "fake": self.fake, "real": self.real}
+        return {
+            "heads": {
+                f"{key}.{name}": whole(tensor)
+                for key, part in parts.items()
+                for name, tensor in part.state_dict().items()
+            }
+        }
+
+    def keeps(self, done: int) -> bool:
+        """Whether the student after so many updates is one of the `late` checkpoints of the last fifth."""
+        late = self.settings.late
+        return done in {self.steps - round(self.steps * 0.2 * k / (late + 1)) for k in range(1, late + 1)}

@@ -10,38 +10,45 @@ from torch import Tensor
 from duovsr_vs.model import flow
 from duovsr_vs.model.config import NULL_CLASS
 from duovsr_vs.model.generator import Generator
-from training.batch import SOFT_CLASS, Batch, random_source, shared_noise
-from training.losses import distillation_loss, guided_velocity
+from training.batch import SOFT_CLASS, Batch, shared_noise, uniform
+from training.distributed import ALONE, World
+from training.losses import guided_velocity
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build, frozen
+from training.stages.base import Figures, Stage, Weights, build
+from training.stages.teacher import SMALLEST
 
 
 class Guided(Stage):
-    """L = ⟨(σ_c √d/t (x̂_S − sg x̂_cfg))²⟩: ‖v_S − sg v_cfg‖² with errors weighted as F sees them, as x̂0 = z_t − t·v."""
+    """L = ⟨‖v_S − sg v_cfg‖²⟩, v_cfg = (1 + w)·v_c − w·v_neg of the frozen teacher, at random t."""
 
     name = "guided"
-    needs = ("teacher",)
 
-    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights]):
-        super().__init__(recipe, recipe.guided, build(recipe, handed["teacher"]))
-        self.teacher = frozen(recipe, handed["teacher"])
+    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
+        super().__init__(recipe, recipe.guided, build(recipe, handed["teacher"], world), world)
+        self.teacher = build(recipe, handed["teacher"], world, train=False)
         self.negative = SOFT_CLASS if recipe.guided.negative == "soft" else NULL_CLASS
 
+    @classmethod
+    def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
+        return ("teacher",)
+
     @torch.no_grad()
-    def target(self, teacher: Generator, z_t: Tensor, t: Tensor, batch: Batch) -> Tensor:
-        """x̂_cfg = z_t − t·v_cfg, float32."""
+    def target(self, teacher: Generator, z_t: Tensor, t: Tensor, batch: Batch) -> tuple[Tensor, float]:
+        """x̂_cfg = z_t − t·v_cfg, float32, and ‖v_c − v_neg‖/‖v_c‖: how much there is to guide with."""
         with self.autocast():
             v_class = teacher.velocity(z_t, t, batch.condition, batch.quality)
             v_negative = teacher.velocity(z_t, t, batch.condition, torch.full_like(batch.quality, self.negative))
-        return flow.x0_from_velocity(z_t, guided_velocity(v_class, v_negative, self.recipe.guided.guidance), t)
+        share = float((v_class - v_negative).norm() / v_class.norm())
+        return flow.x0_from_velocity(z_t, guided_velocity(v_class, v_negative, self.recipe.guided.guidance), t), share
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
-        batch = next(batches)
-        draw = torch.rand(batch.z0.shape[0], generator=random_source(self.seed, self.name, "t", step))
-        t = (0.02 + 0.98 * draw).to(batch.z0.device)
-        z_t = flow.interpolate(batch.z0, shared_noise(batch.z0, self.seed, self.name, step), t)
-        target = self.target(self.teacher, z_t, t, batch)
+        batch, settings = next(batches), self.recipe.guided
+        t = flow.shift_time(uniform(batch, self.seed, self.name, "t", step), settings.shift)
+        t = SMALLEST + (1 - SMALLEST) * t
+        z_t = flow.interpolate(batch.z0, shared_noise(batch, self.seed, self.name, step), t)
+        target, share = self.target(self.teacher, z_t, t, batch)
         with self.autocast():
             x0 = self.student.denoise(z_t, t, batch.condition, batch.quality)
-        loss = distillation_loss(x0, target, self.energy, flow.error_weight(t))
-        return {"velocity": float(loss.detach()), "gradient": self.learners["student"].update(loss, step)}
+        loss = self.distillation(x0, target, t)
+        gradient = self.learners["student"].update(loss, step)
+        return {"velocity": float(loss.detach()), "gradient": gradient, "guidance": share}

@@ -5,30 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
+from torch import Tensor
 
 from duovsr_vs.model import flow
-from training.batch import Batch, random_source, shared_noise
+from training.batch import Batch, shared_noise, uniform
+from training.distributed import ALONE, World
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build
+from training.stages.base import START, Figures, Stage, Weights, build
+
+SMALLEST = 0.02
+"""Least t: below it z_t is the target itself."""
 
 
 class Teacher(Stage):
-    """L = ⟨ρ(σ_c √d/t (x̂0(z_t, t, c) − z0))⟩ + λ·temporal, z_t = (1 − t)·z0 + t·ε."""
+    """L = ⟨‖v_θ(z_t, t, c) − (ε − z0)‖²⟩ (or its robust form) + λ·pixel terms, z_t = (1 − t)·z0 + t·ε."""
 
     name = "teacher"
-    needs = ("regression",)
 
-    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights]):
-        super().__init__(recipe, recipe.teacher, build(recipe, handed["regression"]))
+    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
+        weights = handed.get("regression", handed.get(START))
+        super().__init__(recipe, recipe.teacher, build(recipe, weights, world), world)
         self.soft, self.drop = recipe.teacher.soft, recipe.teacher.drop
 
+    @classmethod
+    def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
+        return ("regression",) if "regression" in recipe.stages else ()
+
+    def times(self, step: int, batch: Batch) -> Tensor:
+        """t of each sample, (b,)."""
+        settings = self.recipe.teacher
+        t = uniform(batch, self.seed, self.name, "t", step)
+        if settings.times == "logit_normal":
+            t = torch.sigmoid(torch.special.ndtri(t.clamp(1e-6, 1 - 1e-6)))
+        t = SMALLEST + (1 - SMALLEST) * flow.shift_time(t, settings.shift)
+        only = uniform(batch, self.seed, self.name, "noise only", step) < settings.noise_only
+        return torch.where(only, 1.0, t)
+
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
-        batch, settings = next(batches), self.recipe.teacher
-        draws = torch.rand(2, batch.z0.shape[0], generator=random_source(self.seed, self.name, "t", step))
-        t = flow.shift_time(0.02 + 0.98 * draws[0], settings.shift)
-        t = torch.where(draws[1] < settings.noise_only, 1.0, t).to(batch.z0.device)
-        z_t = flow.interpolate(batch.z0, shared_noise(batch.z0, self.seed, self.name, step), t)
+        batch = next(batches)
+        t = self.times(step, batch)
+        z_t = flow.interpolate(batch.z0, shared_noise(batch, self.seed, self.name, step), t)
         with self.autocast():
             x0 = self.student.denoise(z_t, t, batch.condition, batch.quality)
-        loss, figures = self.paired_loss(x0, batch, flow.error_weight(t))
+        loss, figures = self.paired_loss(x0, batch, t)
         return {**figures, "gradient": self.learners["student"].update(loss, step)}

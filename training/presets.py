@@ -1,0 +1,153 @@
+"""The recipes that have a name."""
+
+from __future__ import annotations
+
+from training.recipes import (
+    STAGES,
+    AutoencoderRecipe,
+    DualStreamRecipe,
+    GuidedRecipe,
+    PreferenceRecipe,
+    ProgressiveRecipe,
+    Recipe,
+    RegressionRecipe,
+    TeacherRecipe,
+)
+
+SMALL_FAMILY = STAGES[1:]
+"""Stages of models with the fixed codec: a regression gives the teacher its start."""
+
+SMOKE = Recipe(
+    name="smoke",
+    model="tiny",
+    stages=SMALL_FAMILY,
+    loss="robust",
+    autoencoder=AutoencoderRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24, statistics=2),
+    regression=RegressionRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24, temporal=0.15, consistency=0.5),
+    teacher=TeacherRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24, temporal=0.15, consistency=0.5),
+    guided=GuidedRecipe(steps=3, learning_rate=3e-4, batch=2, patch=24, negative="soft"),
+    progressive=ProgressiveRecipe(steps=2, learning_rate=3e-4, batch=2, patch=24, start_steps=4),
+    dual_stream=DualStreamRecipe(steps=2, learning_rate=1e-4, batch=2, patch=24, aux_per_student=2, temporal=0.15),
+    preference=PreferenceRecipe(steps=4, learning_rate=3e-5, batch=2, patch=24, pairs=4, candidates=3, temporal=0.15),
+    log_every=1,
+    save_every=2,
+    evaluate_clips=2,
+)
+"""All stages in two minutes on two cores, to see that everything works; its weights are good for nothing."""
+
+NANO_CPU = Recipe(
+    name="nano-cpu",
+    model="nano",
+    stages=SMALL_FAMILY,
+    loss="robust",
+    regression=RegressionRecipe(steps=10000, learning_rate=1.5e-3, temporal=0.15, consistency=0.5, ema=0.998),
+    teacher=TeacherRecipe(
+        steps=3000,
+        learning_rate=8e-4,
+        temporal=0.15,
+        consistency=0.5,
+        ema=0.998,
+        times="uniform",
+        noise_only=0.15,
+    ),
+    guided=GuidedRecipe(steps=300, learning_rate=3e-4, guidance=2.0, negative="soft", ema=0.998),
+    progressive=ProgressiveRecipe(
+        steps=250, learning_rate=3e-4, start_steps=4, temporal=0.15, consistency=0.5, ema=0.998
+    ),
+    dual_stream=DualStreamRecipe(
+        steps=300,
+        learning_rate=3e-4,
+        batch=4,
+        matching=0.5,
+        matching_end=0.3,
+        adversarial=0.2,
+        feature=0.0125,
+        paired=1.0,
+        temporal=0.5,
+        consistency=0.5,
+        high=0.6,
+        start_blend=0.5,
+        fake_learning_rate=3e-4,
+        head_learning_rate=4e-4,
+    ),
+    preference=PreferenceRecipe(steps=150, learning_rate=3e-5, pairs=200, temporal=0.15, consistency=0.5),
+)
+"""About three hours on two cores, no stage above an hour. Docs/LOG.md has the experiments behind the numbers."""
+
+SMALL_GPU = Recipe(
+    name="small-gpu",
+    model="small",
+    stages=SMALL_FAMILY,
+    loss="robust",
+    device="cuda",
+    regression=RegressionRecipe(
+        steps=9000, learning_rate=8e-4, batch=32, frames=4, temporal=0.15, consistency=0.5, ema=0.999, warmup=200
+    ),
+    teacher=TeacherRecipe(
+        steps=3000,
+        learning_rate=5e-4,
+        batch=32,
+        frames=4,
+        temporal=0.15,
+        consistency=0.5,
+        ema=0.999,
+        times="uniform",
+        noise_only=0.15,
+    ),
+    guided=GuidedRecipe(steps=500, learning_rate=2e-4, batch=16, frames=4, guidance=2.0, negative="soft", ema=0.998),
+    progressive=ProgressiveRecipe(
+        steps=300,
+        learning_rate=2e-4,
+        batch=16,
+        frames=4,
+        start_steps=8,
+        temporal=0.15,
+        consistency=0.5,
+        ema=0.998,
+    ),
+    dual_stream=DualStreamRecipe(
+        steps=1000,
+        learning_rate=2e-4,
+        batch=8,
+        frames=4,
+        matching=0.5,
+        matching_end=0.3,
+        adversarial=0.2,
+        feature=0.0125,
+        paired=1.0,
+        temporal=0.5,
+        consistency=0.5,
+        high=0.6,
+        start_blend=0.5,
+        fake_learning_rate=2e-4,
+        head_learning_rate=3e-4,
+    ),
+    preference=PreferenceRecipe(steps=150, learning_rate=2e-5, frames=4, pairs=200, temporal=0.15, consistency=0.5),
+    save_every=500,
+    evaluate_every=3000,
+)
+"""Half an hour on one GPU of the H200's class, by the count of FLOPs; not run on one yet."""
+
+PAPER = Recipe(
+    name="paper",
+    model="small",
+    device="cuda",
+    gather="bfloat16",
+    recompute=True,
+    teacher=TeacherRecipe(steps=10000, learning_rate=1e-4, batch=64, frames=6, warmup=500),
+    guided=GuidedRecipe(steps=500, learning_rate=1e-5, batch=64, frames=6),
+    progressive=ProgressiveRecipe(steps=500, learning_rate=1e-5, batch=64, frames=6),
+    dual_stream=DualStreamRecipe(
+        steps=2000,
+        learning_rate=2e-6,
+        fake_learning_rate=4e-7,
+        batch=64,
+        frames=6,
+    ),
+    preference=PreferenceRecipe(steps=1000, learning_rate=4e-7, batch=16, frames=6),
+    save_every=250,
+)
+"""The paper's numbers: updates, N, λ, rounds, pairs. What it does not give is our reading (docs/method.md), and its
+1.3 B model is not built yet: `--model` names the preset."""
+
+RECIPES = {recipe.name: recipe for recipe in (SMOKE, NANO_CPU, SMALL_GPU, PAPER)}

@@ -1,0 +1,168 @@
+"""A run: goes through the stages of a recipe, each from where it stands to the weights that it hands on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from duovsr_vs.engine.machine import machine_class
+from duovsr_vs.model.config import PRESETS
+from training.checkpoints import Checkpoints, TrainingError, read_facts, read_tensors, write_tensors
+from training.data.dataset import PackedClips
+from training.distributed import ALONE, World
+from training.loop import Loop, Place
+from training.plan import measured_peak
+from training.recipes import Recipe
+from training.results import Results, check_architecture, digest, fingerprint
+from training.samples import guidance_strip, strips
+from training.stages import CLASSES, build_stage
+from training.stages.base import START, Stage, Weights, build
+from training.stages.guided import Guided
+from training.validate import Validation
+from training.watch import Silent, Watcher
+
+
+class Run:
+    """A run folder, on each process of it.
+
+    data: folder that `pack` wrote.  start: weights that the first stage begins with.  earlier: folder with results of
+    stages that this run has not made.  say: where lines for people go.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Path,
+        out: Path,
+        say: Callable[[str], None] = print,
+        start: Path | None = None,
+        earlier: Path | None = None,
+        world: World = ALONE,
+    ):
+        self.recipe, self.data, self.out, self.world, self.start = recipe, data, out, world, start
+        self.say: Callable[[str], None] = say if world.is_first else _silence
+        self.results = Results(out, recipe, earlier)
+        self.train = PackedClips(data, "train")
+        self._validation: Validation | None = None
+        self._peak: float | None = None
+
+    @property
+    def validation(self) -> Validation:
+        """Held-out clips, measured once for the base resampler."""
+        if self._validation is None:
+            projections, count = PRESETS[self.recipe.model].back_projections, self.recipe.evaluate_clips
+            self._validation = Validation(PackedClips(self.data, "val"), projections, count)
+        return self._validation
+
+    @property
+    def peak(self) -> float | None:
+        """FLOP/s that all devices together can do, measured once."""
+        if self._peak is None:
+            alone = measured_peak(str(self.world.device), self.recipe.bf16)
+            self._peak = None if alone is None else alone * self.world.size
+        return self._peak
+
+    def all_stages(self) -> None:
+        """Every stage in order; finished ones are left alone."""
+        for name in self.recipe.stages:
+            self.stage(name)
+
+    def stage(self, name: str) -> None:
+        """One stage from where it stands to its end. TrainingError: what it needs is missing or does not fit."""
+        handed = self._handed(name)
+        mark = fingerprint(self.recipe, name)
+        if self.results.own(name).exists():
+            self.results.check(name, mark, handed)
+            self.say(f"{name}: finished before")
+            return
+        folder = self.results.own(name).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = build_stage(name, self.recipe, handed, self.world)
+        facts = {"recipe": mark, "data": self.data_mark(), "inputs": _digests(handed), "model": self.recipe.model}
+        first = self._resume(stage, Checkpoints(folder / "checkpoints", self.world), facts)
+        if self.world.is_first:
+            (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
+            _ = self.validation  # clips that cannot be measured are found before the training, not after it
+        self._work(stage, Place(folder, self.train, facts), first)
+        self._hand_on(stage, facts)
+
+    def _handed(self, name: str) -> dict[str, Weights]:
+        """What a stage starts from, by stage."""
+        needs = CLASSES[name].needs_of(self.recipe)
+        handed = {needed: self.results.weights(needed) for needed in needs}
+        if self.start is not None and name == self.recipe.stages[0]:
+            handed[START] = read_tensors(self.start)
+            check_architecture(handed[START], self.recipe.model, self.start)
+        return handed
+
+    def data_mark(self) -> str:
+        """Of the clips that are trained on."""
+        rows = [(row.clip, row.source, row.frames, row.height, row.width) for row in self.train.rows]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+    def _resume(self, stage: Stage, checkpoints: Checkpoints, facts: Mapping[str, str]) -> int:
+        """Updates that are done already; the stage is as it was after them."""
+        known = checkpoints.facts()
+        if known is None:
+            return 0
+        says = {"recipe": "another recipe", "data": "other training data", "inputs": "other results of earlier stages"}
+        for key, what in says.items():
+            if known.get(key) != facts[key]:
+                raise TrainingError(
+                    f"{checkpoints.all()[-1]} comes from {what}; give another --out, or delete the folder of that stage"
+                )
+        checkpoints.load(stage.state())
+        return int(known["step"])
+
+    def _work(self, stage: Stage, place: Place, first: int) -> None:
+        watcher = Watcher(place.folder, stage.name, first, stage.steps, self.say) if self.world.is_first else Silent()
+        with watcher:
+            watcher.machine(machine_class(str(self.world.device)))
+            if first:
+                watcher.event(first, "resumed")
+            stage.prepare(self.train, place.folder)
+
+            def evaluate(done: int) -> None:
+                self._evaluate(stage, watcher, done)
+
+            Loop(stage, place, self.world, watcher, first, self.peak).run(evaluate)
+            if isinstance(stage, Guided) and self.world.is_first:
+                self._show_guidance(stage, watcher)
+            self._evaluate(stage, watcher, stage.steps)
+
+    def _evaluate(self, stage: Stage, watcher: Silent, done: int) -> None:
+        """Measures and pictures of the weights so far, on the first rank; the others wait."""
+        averaged = stage.averaged()
+        if self.world.is_first:
+            watcher.evaluation(done, self.validation.measure(averaged))
+            watcher.samples(done, strips(averaged, self.validation))
+        self.world.barrier()
+
+    def _show_guidance(self, stage: Guided, watcher: Silent) -> None:
+        """What w changes in the picture, by the teacher that is distilled."""
+        alone = World(device=self.world.device)
+        teacher = build(self.recipe, self.results.weights("teacher"), alone, train=False)
+        watcher.samples(stage.steps, {"guidance": guidance_strip(teacher, self.validation, stage.negative)})
+
+    def _hand_on(self, stage: Stage, facts: Mapping[str, str]) -> None:
+        result, extras = stage.result(), stage.extras()
+        if self.world.is_first:
+            path = self.results.own(stage.name)
+            is_start = self.start is not None and stage.name == self.recipe.stages[0]
+            before = int(read_facts(self.start).get("steps", 0)) if is_start and self.start else 0
+            steps = {"steps": str(before + stage.steps), "weights": digest(result)}
+            for name, tensors in extras.items():
+                write_tensors(path.with_name(f"{name}.safetensors"), tensors, facts)
+            write_tensors(path, result, {**facts, **steps})
+            Checkpoints(path.parent / "checkpoints", self.world).clear()
+        self.world.barrier()
+
+
+def _digests(handed: Mapping[str, Weights]) -> str:
+    return json.dumps({name: digest(weights) for name, weights in handed.items() if name != START}, sort_keys=True)
+
+
+def _silence(_: str) -> None:
+    """What the other ranks say."""

@@ -1,0 +1,117 @@
+"""The learned codec, before anything else: what the flow network's latents stand for. It is frozen afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from duovsr_vs.errors import OptionError
+from duovsr_vs.model.autoencoder import LearnedCodec
+from duovsr_vs.model.config import COEFFICIENTS, PRESETS
+from duovsr_vs.model.features import frames_of
+from duovsr_vs.model.generator import Generator, features_of
+from training.batch import Batch
+from training.distributed import ALONE, World, shard
+from training.losses import consistency_loss, pixel_loss, robust_latent_loss, temporal_loss, unit_loss
+from training.recipes import Recipe
+from training.stages.base import START, Figures, Stage, Weights, build
+
+SMALLEST_DEVIATION = 1e-3
+"""Of a latent channel; one that never moves is not divided by nothing."""
+
+
+class Autoencoder(Stage):
+    """L = ⟨ρ(e·(ŷ − y))⟩ + 20·⟨|x̂ − x|⟩ + λ_u·KL(z) + λ·pixel terms; z, ŷ: y there and back, y: coefficients.
+
+    ŷ has had the consistency step, with the decoder's κ; x̂, x: ŷ and y in pixels. The flow network gets no gradient.
+    Batches are made by `encoder`, so that their latents are the normalised coefficients.
+    """
+
+    name = "autoencoder"
+
+    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
+        config = PRESETS[recipe.model]
+        if config.codec == "fixed":
+            raise OptionError(
+                f"the stage autoencoder has nothing to train: the preset {recipe.model} has a fixed codec; "
+                "leave it out of the recipe's stages, or give a --model whose codec is learned"
+            )
+        student = build(recipe, handed.get(START), World(device=world.device))
+        self.codec = codec_to_train(student)
+        if world.size > 1:
+            shard(self.codec.to(memory_format=torch.contiguous_format), world, recipe.gather)
+        super().__init__(recipe, recipe.autoencoder, student, world)
+        self.settings, self.soft = recipe.autoencoder, recipe.teacher.soft
+        fixed = config.with_values(codec="fixed", latent_channels=COEFFICIENTS)
+        self.encoder = Generator(fixed).to(world.device).requires_grad_(False)
+
+    def there_and_back(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Latents (b t c h w) of the batch's coefficients and the consistent coefficients that they stand for."""
+        with self.autocast():
+            found = self.codec(batch.z0.flatten(0, 1), features_of(batch.condition))
+        z, y, kappa = (frames_of(x.float(), batch.z0.shape[1]) for x in found)
+        return z, self.student.consist(y, kappa, batch.condition)
+
+    def picture_terms(self, y: Tensor, truth: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
+        """Weighted temporal and consistency losses of normalised coefficients, in pixels."""
+        total, figures = y.new_zeros(()), {}
+        if self.common.temporal:
+            error = self.student.pixels(y - truth, batch.condition)
+            flicker = temporal_loss(error, batch.flow, batch.mask)
+            total, figures["temporal"] = total + self.common.temporal * flicker, float(flicker.detach())
+        if self.common.consistency:
+            mismatch = frames_of(self.student.mismatch(y, batch.condition), y.shape[1])
+            missed = consistency_loss(mismatch, batch.clean)
+            total, figures["consistency"] = total + self.common.consistency * missed, float(missed.detach())
+        return total, figures
+
+    def update(self, step: int, batches: Iterator[Batch]) -> Figures:
+        batch = next(batches)
+        z, y = self.there_and_back(batch)
+        error = self.student.pixels(y - batch.z0, batch.condition)
+        latent, pixel, unit = robust_latent_loss(y, batch.z0, self.encoder.energy), pixel_loss(error), unit_loss(z)
+        terms, figures = self.picture_terms(y, batch.z0, batch)
+        loss = latent + pixel + self.settings.unit * unit + terms
+        figures |= {"latent": float(latent.detach()), "pixel": float(pixel.detach()), "unit": float(unit.detach())}
+        figures |= {"ceiling": ceiling(error), "gradient": self.learners["student"].update(loss, step)}
+        if step + 1 == self.steps:
+            self.measure(batches)
+        return figures
+
+    @torch.no_grad()
+    def measure(self, batches: Iterator[Batch]) -> None:
+        """Set mean and deviation of each latent channel from further batches, with the averaged weights."""
+        averaged = self.averaged().codec
+        assert averaged is not None
+        moments = torch.zeros(2, PRESETS[self.recipe.model].latent_channels, dtype=torch.float64)
+        for _ in range(self.settings.statistics):
+            batch = next(batches)
+            raw = averaged.encoder(batch.z0.flatten(0, 1), features_of(batch.condition))[0].double()
+            moments += torch.stack([raw.mean((0, 2, 3)), raw.square().mean((0, 2, 3))]).cpu()
+        of_all = self.world.mean({str(n): float(m) for n, m in enumerate(moments.flatten())})
+        mean, square = torch.tensor([of_all[str(n)] for n in range(moments.numel())]).view(2, -1, 1, 1)
+        mean, square = mean / self.settings.statistics, square / self.settings.statistics
+        self.codec.normalisation.mean.copy_(mean)
+        self.codec.normalisation.deviation.copy_((square - mean.square()).clamp_min(0).sqrt())
+        self.codec.normalisation.deviation.clamp_(min=SMALLEST_DEVIATION)
+
+    def state(self) -> Weights:
+        """Also the statistics, which the last update sets."""
+        return super().state() | {f"statistics.{name}": t for name, t in self.codec.normalisation.named_buffers()}
+
+
+def codec_to_train(generator: Generator) -> LearnedCodec:
+    """The codec, which gets gradients, with latents as the encoder gives them; the flow network gets none."""
+    codec = generator.requires_grad_(False).codec
+    assert codec is not None
+    nn.init.zeros_(codec.normalisation.mean)
+    nn.init.ones_(codec.normalisation.deviation)
+    return codec.requires_grad_(True)
+
+
+def ceiling(error: Tensor) -> float:
+    """PSNR of what comes back, in dB against the fixed codec, mean over samples: no student of this codec has more."""
+    per_sample = error.detach().square().flatten(1).mean(1)
+    return float((-10 * torch.log10(per_sample.clamp_min(1e-12))).mean())

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.config import LATENT_CHANNELS
 from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.resample import enlarge
 from training.batch import random_source
@@ -107,7 +106,8 @@ def sampled(
     device = generator.deviation.device
     best = torch.tensor([generator.config.best_class], device=device)
     condition = generator.condition(with_ends(as_frames(lr)).to(device))
-    noise = torch.randn(1, 1, LATENT_CHANNELS, *condition.gain.shape[3:], generator=random_source(seed, "validation"))
+    channels = generator.config.latent_channels
+    noise = torch.randn(1, 1, channels, *condition.gain.shape[3:], generator=random_source(seed, "validation"))
     z = noise.to(device).expand(1, lr.shape[0], -1, -1, -1)
     for t, following in pairwise(flow.time_grid(steps).to(device)[:, None]):
         v = generator.velocity(z, t, condition, best)

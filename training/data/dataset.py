@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from training.data.arrays import F32, U8, generator
-from training.data.degrade import KINDS, SCALE
+from training.data.degrade import KINDS, SCALE, Kind, degrade
+from training.data.online import fresh_lr
 from training.data.shards import ClipRow, array_at, open_shard, read_index
 from training.data.sources import DataError
 
@@ -24,6 +25,9 @@ Sample = dict[str, Any]
 Lot = tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]
 
 KIND_WEIGHTS: dict[str, float] = {"clean": 0.4, "web": 0.3, "real": 0.3}
+"""Shares of the LR kinds that follow the evaluation, unless others are asked for."""
+WIDE_WEIGHTS: dict[str, float] = {"realbasicvsr": 0.5, "web_wide": 0.35, "clean": 0.15}
+"""The same of a pack that stores wide kinds and neither `web` nor `real`."""
 _CONTEXT = 1
 """LR frames given before the first and after the last frame asked for: what a model needs to see around its output."""
 _CANDIDATES = 3
@@ -37,15 +41,19 @@ class Clip:
     hr: U8
     """(t, h, w, 3) RGB."""
     lr: tuple[U8, ...]
-    """Each (t, h/4, w/4, 3), kinds in row.lr_kinds."""
+    """Each (t, h/4, w/4, 3), kinds in row.lr_kinds; none where LR is made on line."""
     flow: npt.NDArray[np.float16]
     """(t-1, h/2, w/2, 2): (dx, dy) from frame t to t+1 in HR pixels, mean of each 2x2 block."""
     mask_bits: U8
     """(t-1, h/2, ceil(w/16)): 1 where forward and backward flow agree, packed along the width."""
 
     def of_kind(self, kind: str) -> list[U8]:
-        """The LR variants of one kind."""
-        return [lr for lr, k in zip(self.lr, self.row.lr_kinds, strict=True) if k == kind]
+        """The LR versions of one kind; where none is stored, one made now, the same every time."""
+        stored = [lr for lr, k in zip(self.lr, self.row.lr_kinds, strict=True) if k == kind]
+        if stored:
+            return stored
+        own = int(generator(0, "of kind", self.row.source, self.row.look, self.row.first_frame).integers(2**62))
+        return [degrade(np.ascontiguousarray(self.hr), cast(Kind, kind), own)[0]]
 
 
 class PackedClips:
@@ -121,7 +129,8 @@ class PackedClips:
         flow (n-1, 2, 4p, 4p) float32: dx, dy from each frame to the next in HR pixels.
         mask (n-1, 4p, 4p) uint8: 1 where the flow can be trusted and stays inside the crop.
         kind: number in degrade.KINDS. soft: the target itself lacks detail. is_video, clip (its number here), t.
-        kinds: weights of the LR kinds. The same arguments give the same sample, whatever was asked before.
+        kinds: weights of the LR kinds; where LR is stored, those that are not are left out.
+        The same arguments give the same sample, whatever was asked before.
         Clips shorter than n are not drawn; where one sort has none that is long enough, the other serves for both.
         """
         if frames < 2:
@@ -129,11 +138,16 @@ class PackedClips:
         rng = generator(seed, "sample", step, slot)
         i = self._draw_clip(rng, video_share, frames)
         clip = self._clips[i]
-        kind = _draw_kind(rng, kinds or KIND_WEIGHTS, clip.row)
-        variants = clip.of_kind(kind)
-        lr = variants[int(rng.integers(len(variants)))]
+        kind = _draw_kind(rng, kinds or _usual_weights(clip.row), clip.row)
+        variants = clip.of_kind(kind) if clip.lr else []
+        # Without stored LR every fourth HR pixel shows well enough where the frame is lively.
+        lr = variants[int(rng.integers(len(variants)))] if variants else clip.hr[:, 2::SCALE, 2::SCALE]
         t = int(rng.integers(clip.row.frames - frames + 1))
-        out = _crop(clip, lr, t, *_draw_place(rng, lr[t], patch), patch, frames)
+        y, x = _draw_place(rng, lr[t], patch)
+        out = _crop(clip, lr, t, y, x, patch, frames)
+        if not variants:
+            own = int(generator(seed, "lr", step, slot).integers(2**62))
+            out["lr"] = fresh_lr(clip.hr, kind, _times(clip, t, frames), y, x, patch, own)
         out = _turn(out, *(bool(b) for b in rng.integers(0, 2, 3)))
         out["mask"] = out["mask"] & _stays_inside(out["flow"])
         out.update(kind=KINDS.index(kind), soft=clip.row.soft, is_video=clip.row.is_video, clip=i, t=t)
@@ -168,13 +182,17 @@ def _views(row: ClipRow, shard: np.memmap[Any, np.dtype[np.uint8]]) -> Clip:
     )
 
 
-def _draw_kind(rng: np.random.Generator, weights: Mapping[str, float], row: ClipRow) -> str:
+def _usual_weights(row: ClipRow) -> Mapping[str, float]:
+    stored = set(row.lr_kinds)
+    return WIDE_WEIGHTS if stored & {"realbasicvsr", "web_wide"} and not stored & {"web", "real"} else KIND_WEIGHTS
+
+
+def _draw_kind(rng: np.random.Generator, weights: Mapping[str, float], row: ClipRow) -> Kind:
+    at_hand = row.lr_kinds or KINDS
     unknown = set(weights) - set(KINDS)
-    names = [k for k in KINDS if weights.get(k, 0) > 0 and k in row.lr_kinds]
+    names = [k for k in KINDS if weights.get(k, 0) > 0 and k in at_hand]
     if unknown or not names:
-        raise DataError(
-            f"LR kinds {dict(weights)}: give a weight above 0 to some of {', '.join(sorted(set(row.lr_kinds)))}"
-        )
+        raise DataError(f"LR kinds {dict(weights)}: give a weight above 0 to some of {', '.join(sorted(set(at_hand)))}")
     ends = np.cumsum([weights[k] for k in names])
     return names[min(int(np.searchsorted(ends, rng.random() * ends[-1], "right")), len(names) - 1)]
 
@@ -192,10 +210,13 @@ def _draw_place(rng: np.random.Generator, frame: U8, patch: int) -> tuple[int, i
     return int(ys[best]), int(xs[best])
 
 
+def _times(clip: Clip, t: int, frames: int) -> list[int]:
+    """Numbers of the LR frames t-1 … t+n, the clip's ends repeated."""
+    return [min(max(n, 0), clip.row.frames - 1) for n in range(t - _CONTEXT, t + frames + _CONTEXT)]
+
+
 def _crop(clip: Clip, lr: U8, t: int, y: int, x: int, patch: int, frames: int) -> Sample:
     """Lists of images: lr, hr, the planes dx, dy of each flow in turn, mask."""
-    last = clip.row.frames - 1
-    times = [min(max(n, 0), last) for n in range(t - _CONTEXT, t + frames + _CONTEXT)]
     top, left, side = y * SCALE, x * SCALE, patch * SCALE
     half_y, half_x, half = top // 2, left // 2, side // 2
     pairs = range(t, t + frames - 1)
@@ -203,7 +224,7 @@ def _crop(clip: Clip, lr: U8, t: int, y: int, x: int, patch: int, frames: int) -
     bits = clip.mask_bits[t : t + frames - 1, half_y : half_y + half, half_x // 8 : (half_x + half - 1) // 8 + 1]
     masks = np.unpackbits(bits, axis=-1)[..., half_x % 8 : half_x % 8 + half]
     return {
-        "lr": [lr[n, y : y + patch, x : x + patch] for n in times],
+        "lr": [lr[n, y : y + patch, x : x + patch] for n in _times(clip, t, frames)],
         "hr": [clip.hr[n, top : top + side, left : left + side] for n in range(t, t + frames)],
         "flow": [plane for flow in flows for plane in _double(flow)],
         "mask": [mask.repeat(2, 0).repeat(2, 1) for mask in masks],

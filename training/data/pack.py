@@ -1,6 +1,6 @@
-"""Turns folders of videos and photos into shards that training reads at random: HR, ready-made LR variants, flow.
+"""Turns folders of videos and photos into shards that training reads at random: HR, ready-made LR versions, flow.
 
-python -m training pack --data DIR --out DIR [--jobs N]
+python -m training pack --data DIR --out DIR [--jobs N] [--lr SPEC]
 """
 
 from __future__ import annotations
@@ -28,11 +28,25 @@ from training.data.flow import clip_flow
 from training.data.quality import label_soft
 from training.data.shards import INDEX, ClipRow, ShardWriter, write_index
 from training.data.sources import DataError, Source, find, hold_out
+from training.data.variants import DEFAULT_LR, HELD_OUT_LR, parse_variants, variants_in_words
 
-VARIANTS: tuple[Kind, ...] = ("clean", "web", "web", "web", "real", "real", "real")
-"""LR versions stored per clip."""
 _SHARD_BYTES = 1 << 30
 _PHOTOS_PER_UNIT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is the same for every clip of a pack."""
+
+    out: Path
+    held: frozenset[str]
+    """Groups of the validation split."""
+    seed: int
+    variants: tuple[Kind, ...]
+    """LR versions of each clip; (): made on line."""
+
+    def variants_of(self, split: str) -> tuple[Kind, ...]:
+        return self.variants or (HELD_OUT_LR if split == "val" else ())
 
 
 @dataclass(slots=True)
@@ -64,14 +78,16 @@ def _known(clip: Clip, source: Source, split: str) -> dict[str, Any]:
     }
 
 
-def _write_clip(writer: ShardWriter, clip: Clip, source: Source, split: str, name: str, seed: int) -> ClipRow:
+def _write_clip(writer: ShardWriter, clip: Clip, source: Source, name: str, plan: Plan) -> ClipRow:
     """Degrade, find the flow, append everything to the shard."""
+    split = "val" if source.group in plan.held else "train"
+    kinds = plan.variants_of(split)
     # The seed knows the file and the place in it, so other files in the folder change nothing here.
-    seeds = [int(generator(seed, "lr", source.name, clip.name, i).integers(2**62)) for i in range(len(VARIANTS))]
-    drawn = [degrade(clip.frames, kind, own) for kind, own in zip(VARIANTS, seeds, strict=True)]
+    seeds = [int(generator(plan.seed, "lr", source.name, clip.name, i).integers(2**62)) for i in range(len(kinds))]
+    drawn = [degrade(clip.frames, kind, own) for kind, own in zip(kinds, seeds, strict=True)]
     flow, mask = clip_flow(clip.frames)
     known = _known(clip, source, split)
-    strengths = [{"kind": kind, **strength} for kind, (_, strength) in zip(VARIANTS, drawn, strict=True)]
+    strengths = [{"kind": kind, **strength} for kind, (_, strength) in zip(kinds, drawn, strict=True)]
     writer.add_json(name, {**known, "lr": strengths})
     return ClipRow(
         **known,
@@ -85,20 +101,19 @@ def _write_clip(writer: ShardWriter, clip: Clip, source: Source, split: str, nam
         flow_offset=writer.add_array(f"{name}.flow", flow),
         mask_offset=writer.add_array(f"{name}.mask", np.packbits(mask, axis=-1)),
         lr_offsets=[writer.add_array(f"{name}.lr.{i}", lr) for i, (lr, _) in enumerate(drawn)],
-        lr_kinds=list(VARIANTS),
+        lr_kinds=list(kinds),
     )
 
 
-def _pack_unit(unit: Unit, out: Path, held: frozenset[str], seed: int) -> Unit:
+def _pack_unit(unit: Unit, plan: Plan) -> Unit:
     """Write the shards of one unit. A source that cannot be read is skipped and named with its reason."""
     writer: ShardWriter | None = None
     for source in unit.sources:
-        split = "val" if source.group in held else "train"
         try:
-            for clip in video_clips(source) if source.is_video else photo_clips(source, seed):
-                writer = writer or ShardWriter(out / f"{unit.name}-{len(unit.sizes):03d}.tar")
+            for clip in video_clips(source) if source.is_video else photo_clips(source, plan.seed):
+                writer = writer or ShardWriter(plan.out / f"{unit.name}-{len(unit.sizes):03d}.tar")
                 name = f"{unit.name}-{len(unit.rows):05d}"  # tar has no room for long names
-                unit.rows.append(_write_clip(writer, clip, source, split, name, seed))
+                unit.rows.append(_write_clip(writer, clip, source, name, plan))
                 if writer.size > _SHARD_BYTES:
                     unit.sizes[writer.path.name] = writer.close()
                     writer = None
@@ -118,9 +133,7 @@ def _units(sources: Sequence[Source]) -> list[Unit]:
     return [Unit(f"{i:05d}", part) for i, part in enumerate(parts)]
 
 
-def _run(
-    units: list[Unit], jobs: int, out: Path, held: frozenset[str], seed: int, say: Callable[[str], None]
-) -> list[Unit]:
+def _run(units: list[Unit], jobs: int, plan: Plan, say: Callable[[str], None]) -> list[Unit]:
     done: list[Unit] = []
 
     def finished(unit: Unit) -> None:
@@ -129,11 +142,11 @@ def _run(
 
     if jobs <= 1:
         for unit in units:
-            finished(_pack_unit(unit, out, held, seed))
+            finished(_pack_unit(unit, plan))
         return done
     spawn = get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        for future in as_completed([pool.submit(_pack_unit, u, out, held, seed) for u in units]):
+        for future in as_completed([pool.submit(_pack_unit, u, plan) for u in units]):
             finished(future.result())
     return sorted(done, key=lambda u: u.name)
 
@@ -148,7 +161,7 @@ def _clear(out: Path, overwrite: bool) -> None:
         old.unlink()
 
 
-def _summary(rows: Sequence[ClipRow], sizes: dict[str, int], skipped: dict[str, str], seed: int) -> dict[str, Any]:
+def _summary(rows: Sequence[ClipRow], sizes: dict[str, int], skipped: dict[str, str], plan: Plan) -> dict[str, Any]:
     return {
         "clips": len(rows),
         "frames": sum(r.frames for r in rows),
@@ -159,7 +172,8 @@ def _summary(rows: Sequence[ClipRow], sizes: dict[str, int], skipped: dict[str, 
         "soft_clips": sum(r.soft for r in rows),
         "bytes": sum(sizes.values()),
         "skipped": skipped,
-        "seed": seed,
+        "seed": plan.seed,
+        "lr": variants_in_words(plan.variants),
     }
 
 
@@ -171,16 +185,20 @@ def pack(
     seed: int = 0,
     overwrite: bool = False,
     say: Callable[[str], None] = print,
+    lr: str = DEFAULT_LR,
 ) -> dict[str, Any]:
     """Pack every video and photo below `data_dir` into `out_dir`; returns counts, bytes, seconds and what was skipped.
 
-    The bytes of the shards are a function of the files, the seed and the codec builds, not of `jobs`.
-    DataError: nothing usable, or a pack is there already and `overwrite` is False.
+    lr: the LR versions stored per clip (variants.py); `none` stores them for held-out clips only.
+    The bytes of the shards are a function of the files, the seed, `lr` and the codec builds, not of `jobs`.
+    DataError: nothing usable, a bad `lr`, or a pack is there already and `overwrite` is False.
     """
+    variants = parse_variants(lr)
     begin = time.perf_counter()
     sources = find(data_dir)
     _clear(out_dir, overwrite)
-    done = _run(_units(sources), jobs, out_dir, hold_out(sources, val_share, seed), seed, say)
+    plan = Plan(out_dir, hold_out(sources, val_share, seed), seed, variants)
+    done = _run(_units(sources), jobs, plan, say)
     rows = label_soft([row for unit in done for row in unit.rows])
     sizes = {name: size for unit in done for name, size in unit.sizes.items()}
     skipped = {name: why for unit in done for name, why in unit.skipped.items()}
@@ -189,7 +207,7 @@ def pack(
     if not rows:
         first = next(iter(skipped.values()), "every clip is shorter than two frames")
         raise DataError(f"{data_dir}: none of the {len(sources)} files could be used; the first: {first}")
-    facts = _summary(rows, sizes, skipped, seed)
+    facts = _summary(rows, sizes, skipped, plan)
     write_index(out_dir, rows, sizes, facts)
     return {**facts, "seconds": time.perf_counter() - begin}
 
@@ -201,10 +219,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
     parser.add_argument("--val-share", type=float, default=0.1, help="share of the sources held out (default: 0.1)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--lr",
+        default=DEFAULT_LR,
+        metavar="SPEC",
+        help="LR versions stored per clip, as kind or kind*count, of clean, web, real, realbasicvsr, web_wide "
+        f"(default: {DEFAULT_LR}); 'none' stores none for training, LR is then made at every draw",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a pack that is there")
     a = parser.parse_args(argv)
     try:
-        facts = pack(a.data, a.out, a.jobs, a.val_share, a.seed, a.overwrite)
+        facts = pack(a.data, a.out, a.jobs, a.val_share, a.seed, a.overwrite, lr=a.lr)
     except (DuoVsrError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

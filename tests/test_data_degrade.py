@@ -29,7 +29,7 @@ def test_equal_bytes_for_an_equal_seed_and_others_for_another(kind: Kind) -> Non
 
 
 @pytest.mark.parametrize("codec_name, quality", [("x264", 30), ("x265", 30), ("vp9", 37), ("mpeg4", 6), ("svtav1", 40)])
-@pytest.mark.parametrize("height, width", [(32, 48), (27, 33)])
+@pytest.mark.parametrize("height, width", [(32, 48), (27, 33), (10, 40)])
 def test_each_codec_gives_equal_bytes_and_the_right_picture(
     codec_name: codec.Codec, quality: float, height: int, width: int
 ) -> None:

@@ -136,6 +136,15 @@ def test_lr_on_line_is_that_of_its_place_and_time(online: PackedClips, y: int, x
         )
 
 
+def test_the_first_frame_on_line_is_not_always_a_key_frame() -> None:
+    """Where the encode begins is drawn: sometimes at the frame asked for, sometimes at one before it."""
+    hr, begins = film(7, 64, 64), set()
+    for seed in range(12):
+        window = fresh_lr(hr, "web", [5, 6], 0, 0, 16, seed)
+        begins |= {t for t in range(6) if np.array_equal(window, degrade(hr[t:], "web", seed)[0][5 - t :])}
+    assert 5 in begins and len(begins) > 2
+
+
 def test_lr_on_line_belongs_to_the_hr_frames_after_every_turn(online: PackedClips) -> None:
     for step in range(30):
         s = online.sample(2, step, 0, PATCH, kinds={"clean": 1.0}, frames=3)

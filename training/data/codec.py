@@ -75,7 +75,7 @@ def round_trip(frames: U8, codec: Codec, quality: float, preset: str = "medium",
     quality: CRF of x264, x265, VP9 and SVT-AV1, quantiser (2..31) of MPEG-4 part 2. preset: of x264. gop: frames from
     one key frame to the next at most. One thread, equal bytes for equal input.
     """
-    return _decode(_encode(_even(frames), codec, _options(codec, quality, preset, gop)), frames, codec)
+    return _decode(_encode(_padded(frames), codec, _options(codec, quality, preset, gop)), frames, codec)
 
 
 def round_trip_at_bit_rate(frames: U8, codec: Literal["x264", "mpeg4"], bits_per_frame: int) -> U8:
@@ -84,13 +84,13 @@ def round_trip_at_bit_rate(frames: U8, codec: Literal["x264", "mpeg4"], bits_per
     The stream is declared as one frame per second, so that bits per second are bits per frame.
     """
     options = {"x264-params": f"{_X264}:keyint=250"} if codec == "x264" else {}
-    return _decode(_encode(_even(frames), codec, options, rate=1, bit_rate=bits_per_frame), frames, codec)
+    return _decode(_encode(_padded(frames), codec, options, rate=1, bit_rate=bits_per_frame), frames, codec)
 
 
-def _even(frames: U8) -> U8:
-    """With the last row and column doubled where a side is odd: x264 refuses odd sides."""
-    _, h, w, _ = frames.shape
-    return np.pad(frames, ((0, 0), (0, h % 2), (0, w % 2), (0, 0)), mode="edge")
+def _padded(frames: U8) -> U8:
+    """Sides even, as x264 wants them, and 16 or more, as x265 does, by repeating the last row and column."""
+    more = [(0, max(16, side + side % 2) - side) for side in frames.shape[1:3]]
+    return np.pad(frames, ((0, 0), *more, (0, 0)), mode="edge")
 
 
 def _decode(data: io.BytesIO, frames: U8, codec: Codec) -> U8:

@@ -176,7 +176,7 @@ def test_a_pixel_that_is_no_number_spoils_nothing_beyond_the_receptive_field(blo
 
 def test_a_saved_model_gives_the_same_picture(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    generator = generator_of()
+    generator = generator_of().to(memory_format=torch.channels_last)
     codec_of(generator).normalisation.mean.fill_(0.3)
     codec_of(generator).normalisation.deviation.fill_(0.8)
     save(path, LEARNED, {DETAILED: generator.state_dict()}, {})

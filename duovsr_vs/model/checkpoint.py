@@ -55,8 +55,9 @@ def model_hash(tensors: Mapping[str, Tensor], config: str) -> str:
     digest = hashlib.sha256(config.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
+        flat = tensor.flatten()  # channels last a 1x1 kernel counts as contiguous, although its last stride is not 1
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
     return digest.hexdigest()[:16]
 
 

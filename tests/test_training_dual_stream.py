@@ -48,12 +48,13 @@ def has_gradients(network: torch.nn.Module) -> bool:
 
 def test_scores_start_from_the_guided_model_and_the_student_from_the_one_step_model() -> None:
     work = dual_stream(start_blend=0.25)
-    regression, guided, progressive = (weights(n) for n in (1, 2, 3))
+    regression, guided, progressive = (weights(n) for n in (1, 2, 3))  # as `stage` hands them out
     assert same(work.real.state_dict(), guided) and same(work.fake.state_dict(), guided)
     mixed = {name: 0.75 * regression[name] + 0.25 * progressive[name] for name in regression}
     for name, tensor in work.student.state_dict().items():
         torch.testing.assert_close(tensor, mixed[name])
-    assert same(dual_stream(start_blend=1.0).student.state_dict(), progressive)
+    whole = stage("dual_stream", recipe(dual_stream={"start_blend": 1.0}))
+    assert same(whole.student.state_dict(), weights(2))  # nothing of a regression is asked for
 
 
 def test_the_real_score_never_changes_and_scores_stay_in_evaluation_mode() -> None:
@@ -91,9 +92,9 @@ def test_a_student_update_reaches_the_student_alone() -> None:
     assert not any(map(has_gradients, networks(work).values()))
 
 
-@pytest.mark.parametrize("term", ["matching", "adversarial", "feature", "regression"])
+@pytest.mark.parametrize("term", ["matching", "adversarial", "feature", "paired"])
 def test_each_term_alone_moves_the_student(term: str) -> None:
-    alone = {name: float(name == term) for name in ("matching", "adversarial", "feature", "regression", "temporal")}
+    alone = {name: float(name == term) for name in ("matching", "adversarial", "feature", "paired", "temporal")}
     work = dual_stream(**alone)
     with torch.no_grad():
         work.fake.network.out.weight.mul_(1.1)  # while both scores are equal there is nothing to match
@@ -180,7 +181,7 @@ def test_distribution_matching_moves_the_student_from_the_fake_estimate_to_the_r
     x = (batch.z0 + 0.1).requires_grad_()
     (gradient,) = torch.autograd.grad(work.streams(0, x, batch)["dmd"], x)
     t = work.times(batch, work.settings.low, work.settings.high, "student", 0)
-    z = flow.interpolate(x.detach(), shared_noise(x, work.seed, "shared", 0), t)
+    z = flow.interpolate(x.detach(), shared_noise(batch, work.seed, "shared", 0), t)
     x_real, x_fake = (work.look(score, z, t, batch)[0].detach() for score in (work.real, work.fake))
     wanted = (x_fake - x_real) * work.energy**2
     cosine = torch.nn.functional.cosine_similarity(gradient.flatten(1), wanted.flatten(1))
@@ -252,7 +253,7 @@ def test_the_fake_score_learns_what_the_student_makes_now() -> None:
 def test_the_fake_score_learns_to_denoise_what_it_is_given_instead_of_the_ground_truth() -> None:
     work, batch = dual_stream(fake_learning_rate=3e-3, steps=1000, warmup=1), one_batch()
     x, t = batch.z0.flip(-1), torch.full((2,), 0.5)
-    z = flow.interpolate(x, shared_noise(x, 0, "test"), t)
+    z = flow.interpolate(x, shared_noise(batch, 0, "test"), t)
 
     @torch.no_grad()
     def error(target: Tensor) -> float:
@@ -306,9 +307,73 @@ def test_heads_sit_at_the_quarters_of_the_depth_and_each_gives_a_patch_of_logits
     activations = [torch.randn(3, 8, 6, 10, generator=torch.Generator().manual_seed(n)) for n in range(3)]
     chosen = heads.choose(activations)
     assert [a is b for a, b in zip(chosen, (activations[0], activations[2]), strict=True)] == [True, True]
-    logits = heads(chosen, chosen)
+    logits = heads(chosen, chosen, 3)
     assert logits.shape == (2 * 3 * 3 * 5,)
     for side in range(2):  # both score models count
         other = [[*chosen], [*chosen]]
         other[side] = [tap + 1 + tap.square() for tap in chosen]
-        assert not torch.allclose(heads(*other), logits)
+        assert not torch.allclose(heads(*other, 3), logits)
+
+
+@pytest.mark.parametrize("taps", ["real", "fake"])
+def test_heads_may_look_at_one_score_model_only(taps: str) -> None:
+    work, batch = dual_stream(taps=taps), one_batch()
+    with torch.no_grad():
+        work.fake.network.out.weight.mul_(1.1)  # beyond the last tap: nothing that heads may see
+        before = work.streams(0, batch.z0 + 0.1, batch)
+        other = work.real if taps == "fake" else work.fake
+        other.network.blocks[-1].second.weight.mul_(2)
+        same_again = work.streams(0, batch.z0 + 0.1, batch)
+        (work.fake if taps == "fake" else work.real).network.blocks[-1].second.weight.mul_(2)
+        after = work.streams(0, batch.z0 + 0.1, batch)
+    for name in ("gan", "features"):
+        assert before[name] == same_again[name] != after[name]
+
+
+def test_heads_see_neighbouring_frames() -> None:
+    heads = Discriminator(8, (0,))
+    still = torch.randn(1, 8, 6, 6, generator=torch.Generator().manual_seed(0)).repeat(3, 1, 1, 1)
+    moved = still.clone()
+    moved[2] = moved[2].flip(-1)
+    first = [heads([clip], [clip], 3).reshape(3, 9)[1] for clip in (still, moved)]
+    assert not torch.allclose(*first)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "fields"), [("dmd", {"matching": 0.0}), ("gan", {"adversarial": 0.0, "feature": 0.0})]
+)
+def test_a_stream_of_weight_zero_is_left_out(left_out: str, fields: dict[str, float]) -> None:
+    work = dual_stream(**fields)
+    run(work, 0, 1)
+    figures = work.update(1, batches(work.student, 4))
+    assert left_out not in figures and figures["gradient"] > 0 and ("heads" in figures) == (left_out != "gan")
+
+
+def test_approximate_r1_makes_the_heads_smoother() -> None:
+    rough, smooth = (
+        dual_stream(head_learning_rate=1e-3, warmup=1, steps=1000),
+        dual_stream(head_learning_rate=1e-3, warmup=1, steps=1000, smoothness=100.0),
+    )
+    found = []
+    for work in (rough, smooth):
+        for n in range(30):
+            work.auxiliary(n, one_batch())
+        with torch.no_grad():
+            x = one_batch().z0 + 0.1
+            seen = [work.look(score, x, torch.full((2,), 0.3), one_batch())[1] for score in (work.real, work.fake)]
+            logits = work.heads(*seen, 2)
+            found.append(float(work.roughness(0, seen, logits, one_batch())))
+    assert found[1] < found[0]
+
+
+def test_a_student_may_start_from_and_be_scored_by_the_teacher_alone() -> None:
+    chosen = recipe(dual_stream={"student_from": "teacher", "scores_from": "teacher"})
+    work = stage("dual_stream", chosen)
+    assert DualStream.needs_of(chosen) == ("teacher",)
+    assert isinstance(work, DualStream) and same(work.student.state_dict(), work.real.state_dict())
+    assert DualStream.needs_of(recipe(dual_stream={"start_blend": 0.5})) == ("regression", "guided", "progressive")
+
+
+def test_late_checkpoints_lie_in_the_last_fifth() -> None:
+    work = dual_stream(steps=100, late=3)
+    assert [n for n in range(1, 101) if work.keeps(n)] == [85, 90, 95]

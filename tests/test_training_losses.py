@@ -157,10 +157,10 @@ def moved_error(dx: int, dy: int) -> tuple[Tensor, Tensor, Tensor]:
     """An error that moves with its picture, the motion, and where the motion stays in the frame."""
     first = normal(2, 3, 12, 16, seed=4)
     second = torch.roll(first, (dy, dx), dims=(-2, -1))
-    motion = torch.tensor([float(dx), float(dy)]).reshape(1, 2, 1, 1).expand(2, 2, 12, 16)
+    motion = torch.tensor([float(dx), float(dy)]).reshape(1, 1, 2, 1, 1).expand(2, 1, 2, 12, 16)
     rows, columns = torch.arange(12)[:, None] + dy, torch.arange(16) + dx
     inside = (rows >= 0) & (rows < 12) & (columns >= 0) & (columns < 16)
-    return torch.stack((first, second), dim=1), motion, inside.float().expand(2, 12, 16)
+    return torch.stack((first, second), dim=1), motion, inside.float().expand(2, 1, 12, 16)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (3, 1), (-2, 4), (5, -3)])
@@ -183,6 +183,15 @@ def test_flicker_costs_its_size_where_the_flow_holds() -> None:
     assert losses.temporal_loss(error, motion, torch.zeros_like(inside)) == 0
 
 
+def test_flicker_of_each_pair_of_neighbours_counts_and_samples_count_alike() -> None:
+    error, motion, inside = moved_error(3, 1)
+    third = torch.roll(error[:, 1:], (1, 3), dims=(-2, -1)) + 0.1
+    three = torch.cat((error, third), dim=1), motion.repeat(1, 2, 1, 1, 1), inside.repeat(1, 2, 1, 1)
+    assert float(losses.temporal_loss(*three)) == pytest.approx(20 * 0.05, rel=1e-3)
+    halves = [losses.temporal_loss(*(part[n : n + 1] for part in three)) for n in range(2)]
+    torch.testing.assert_close(losses.temporal_loss(*three), sum(halves) / 2)
+
+
 def test_flicker_sends_its_gradient_to_both_frames() -> None:
     error, motion, inside = moved_error(2, 1)
     error = (error + 0.1 * normal(*error.shape, seed=5)).requires_grad_()
@@ -196,7 +205,7 @@ def test_only_samples_with_a_clean_lr_pay_for_what_their_shrunk_output_misses() 
     mismatch.requires_grad_()
     loss = losses.consistency_loss(mismatch, clean)
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(20 * 0.03)
+    assert float(loss.detach()) == pytest.approx(50 * (0.02 + 0.04) / 3)
     assert mismatch.grad is not None and [bool(g.any()) for g in mismatch.grad] == [True, False, True]
     assert losses.consistency_loss(mismatch.detach(), torch.zeros(3)) == 0
 

@@ -19,11 +19,11 @@ from duovsr_vs.model.config import PRESETS
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch, prepare
 from training.data.pack import pack
-from training.recipes import RECIPES, Recipe
+from training.presets import SMOKE
+from training.recipes import Recipe
 from training.stages import CLASSES
 from training.stages.base import Stage, Weights, build
 
-SMOKE = RECIPES["smoke"]
 PATCH = 16
 
 
@@ -31,13 +31,14 @@ PATCH = 16
 def arrays(seed: int, count: int = 2, patch: int = PATCH) -> dict[str, Any]:
     """What `PackedClips.batch` gives: pictures that glide 3 HR pixels to the left and 1 up, the first of a clean LR."""
     clips = [film(4, 4 * patch, 4 * patch, seed=100 * seed + n) for n in range(count)]
-    flow = np.broadcast_to(np.array([-3, -1], np.float32)[:, None, None], (count, 2, 4 * patch, 4 * patch))
+    flow = np.broadcast_to(np.array([-3, -1], np.float32)[:, None, None], (count, 1, 2, 4 * patch, 4 * patch))
     return {
         "lr": np.stack([c.reshape(4, patch, 4, patch, 4, 3).mean((2, 4)).round().astype(np.uint8) for c in clips]),
         "hr": np.stack([c[1:3] for c in clips]),
         "flow": np.ascontiguousarray(flow),
-        "mask": np.ones((count, 4 * patch, 4 * patch), np.uint8),
-        "kind": np.arange(count),
+        "mask": np.ones((count, 1, 4 * patch, 4 * patch), np.uint8),
+        "kind": np.arange(count) % 3,
+        "soft": np.zeros(count, bool),
     }
 
 
@@ -66,8 +67,8 @@ def weights(seed: int) -> Weights:
 
 def stage(name: str, chosen: Recipe | None = None) -> Stage:
     """A stage that starts from different random weights for each stage that it needs."""
-    cls = CLASSES[name]
-    return cls(chosen or recipe(), {needed: weights(n) for n, needed in enumerate(cls.needs, 1)})
+    cls, chosen = CLASSES[name], chosen or recipe()
+    return cls(chosen, {needed: weights(n) for n, needed in enumerate(cls.needs_of(chosen), 1)})
 
 
 def run(work: Stage, first: int, last: int) -> None:

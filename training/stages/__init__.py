@@ -9,12 +9,14 @@ from training.recipes import Recipe
 from training.stages.base import Stage, Weights
 from training.stages.dual_stream import DualStream
 from training.stages.guided import Guided
+from training.stages.preference import Preference
 from training.stages.progressive import Progressive
 from training.stages.regression import Regression
 from training.stages.teacher import Teacher
 
-CLASSES: dict[str, type[Regression | Teacher | Guided | Progressive | DualStream]] = {
-    cls.name: cls for cls in (Regression, Teacher, Guided, Progressive, DualStream)
+AnyStage = Regression | Teacher | Guided | Progressive | DualStream | Preference
+CLASSES: dict[str, type[AnyStage]] = {
+    cls.name: cls for cls in (Regression, Teacher, Guided, Progressive, DualStream, Preference)
 }
 
 

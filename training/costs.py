@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal
 
 import torch
@@ -18,17 +18,17 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.config import CELL, PRESETS, SCALE, ModelConfig
+from duovsr_vs.model.config import CELL, COEFFICIENTS, PRESETS, SCALE, ModelConfig
 from duovsr_vs.model.features import frames_of
-from duovsr_vs.model.generator import Generator
+from duovsr_vs.model.generator import Generator, features_of
 from training.discriminator import Discriminator, Scores, default_taps
-from training.losses import consistency_loss, robust_latent_loss, temporal_loss
+from training.losses import consistency_loss, pixel_loss, robust_latent_loss, temporal_loss, unit_loss
 
 Mode = Literal["forward", "train", "through"]
 """forward: no gradient; train: gradient to the weights; through: gradient to the input only, the weights are held."""
 DENOISERS = ("student", "teacher", "real", "fake", "reference")
 """Flow networks of the preset's size. Other parts: heads; codec (a learned one, there and back); and, taken as they
-are, encode, decode (of a learned codec), temporal, consistency."""
+are, transform (pictures to coefficients), encode (to latents), decode (of a learned codec), temporal, consistency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,6 @@ class Shape:
         return self.batch * self.frames * (self.patch // CELL) ** 2
 
 
-@cache
 def know_kernels() -> None:
     """Fixed kernels are made once and remembered: they must be real before anything without contents asks for them."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -137,6 +136,7 @@ class Rehearsal:
         work = {
             "heads": self._judge,
             "codec": self._there_and_back,
+            "transform": self._transform,
             "encode": self._encode,
             "decode": self._decode,
             "temporal": self._flicker,
@@ -147,23 +147,30 @@ class Rehearsal:
             return Cost(fixed=flops, kept=kept)
         if self.recompute and part in DENOISERS and (mode == "train" or part == "fake"):
             flops, kept = self._recomputed(work, mode, full, kept)
-        fixed = self._count(self._consist, mode, full)[0] if part in DENOISERS else 0
+        # what is fixed has no gradient of its own, so its way back costs as much as its way there
+        fixed = self._ends[part == "codec"] * (2 if mode == "train" else 1) if part != "heads" else 0
         return Cost(flops - fixed, fixed, kept)
 
+    @cached_property
+    def _ends(self) -> tuple[int, int]:
+        """FLOPs of the fixed end of `_denoise` and of `_there_and_back`, forward."""
+        y = torch.rand_like(self.generator.scale(self.condition))
+        with torch.no_grad():
+            step, shown = (FlopCounterMode(display=False) for _ in range(2))
+            with step:
+                self.generator.consist(y, y[:, :, :1], self.condition)
+            with shown:
+                self.generator.pixels(y, self.condition)
+        is_fixed = self.generator.codec is None
+        return step.get_total_flops() * is_fixed, step.get_total_flops() + shown.get_total_flops()
+
     def _recomputed(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool, plain: int) -> tuple[int, int]:
-        """With blocks that keep their inputs only, and all of one block while it is gone through again."""
-        network, inputs = self.generator.network, dict[int, int]()
-
-        def remember(_: nn.Module, given: tuple[Tensor, ...]) -> None:
-            inputs[given[0].untyped_storage()._cdata] = given[0].nbytes
-
-        watched = [block.register_forward_pre_hook(remember) for block in network.blocks]
+        """With blocks that keep their inputs only; all of one block is there while it is gone through again."""
+        network = self.generator.network
         network.recompute = True
         flops, outside = self._count(work, mode, full)
         network.recompute = False
-        for handle in watched:
-            handle.remove()
-        return flops, outside + sum(inputs.values()) + (plain - outside) // len(network.blocks)
+        return flops, outside + (plain - outside) // len(network.blocks)
 
     def _count(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool) -> tuple[int, int]:
         """FLOPs of a pass, and the bytes that its graph holds beside weights and batch."""
@@ -201,14 +208,6 @@ class Rehearsal:
             return torch.stack([taps[n].float().sum() for n in self.taps]).sum()
         return robust_latent_loss(x0, self.z0, self.generator.energy, flow.error_weight(t))
 
-    def _consist(self, mode: Mode) -> Tensor:
-        """What `_denoise` ends with, if the codec is fixed; the taps' gradients do not pass it."""
-        if self.generator.codec is not None:
-            return self.z0.sum()
-        y = torch.rand_like(self.z0).requires_grad_(mode == "train")
-        with torch.set_grad_enabled(mode == "train"):
-            return self.generator.consist(y, y[:, :, :1].clone(), self.condition).sum()
-
     def _judge(self, mode: Mode) -> Tensor:
         """Logits of the taps of both score models."""
         b, t, _, h, w = self.z0.shape
@@ -218,7 +217,18 @@ class Rehearsal:
         return logits.mean()
 
     def _there_and_back(self, mode: Mode) -> Tensor:
-        return self.generator.decode(self.generator.encode(self._hr(), self.condition), self.condition).sum()
+        """Normalised coefficients through a learned codec, against themselves, also in pixels."""
+        codec, y0 = self.generator.codec, torch.rand_like(self.generator.scale(self.condition))
+        assert codec is not None
+        found = codec(y0.flatten(0, 1), features_of(self.condition))
+        z, y, kappa = (frames_of(x.float(), self.shape.frames) for x in found)
+        y = self.generator.consist(y, kappa, self.condition)
+        error = self.generator.pixels(y - y0, self.condition)
+        return robust_latent_loss(y, y0, self.generator.deviation) + pixel_loss(error) + unit_loss(z)
+
+    def _transform(self, mode: Mode) -> Tensor:
+        config = self.generator.config.with_values(codec="fixed", latent_channels=COEFFICIENTS)
+        return Generator(config).encode(self._hr(), self.condition).sum()
 
     def _encode(self, mode: Mode) -> Tensor:
         return self.generator.encode(self._hr(), self.condition).sum()

@@ -56,6 +56,10 @@ def _pixels(recipe: Recipe, settings: StageRecipe) -> Iterator[Pass]:
     """The terms in pixels, where they have a weight."""
     if PRESETS[recipe.model].codec == "learned" and (settings.temporal > 0 or settings.consistency > 0):
         yield Pass("decode", "through", 1, "coefficients of the student's latents", full=True)
+    yield from _in_pixels(settings)
+
+
+def _in_pixels(settings: StageRecipe) -> Iterator[Pass]:
     if settings.temporal > 0:
         yield Pass("temporal", "through", 1, "flicker is seen in pixels", full=True)
     if settings.consistency > 0:
@@ -63,8 +67,9 @@ def _pixels(recipe: Recipe, settings: StageRecipe) -> Iterator[Pass]:
 
 
 def _autoencoder(recipe: Recipe) -> Iterator[Pass]:
-    yield Pass("codec", "train", 1, "the ground truth, encoded and decoded")
-    yield from _pixels(recipe, recipe.autoencoder)
+    yield Pass("transform", "forward", 1, "normalised coefficients of the ground truth", full=True)
+    yield Pass("codec", "train", 1, "those, encoded and decoded")
+    yield from _in_pixels(recipe.autoencoder)
 
 
 def _regression(recipe: Recipe) -> Iterator[Pass]:

@@ -98,6 +98,7 @@ class Plan:
     """FLOP/s of all devices together."""
     free: int | None
     """Bytes of memory that a process can have here; None where nobody knows."""
+    recompute: bool
     stages: tuple[StagePlan, ...]
 
     @property
@@ -110,16 +111,15 @@ class Plan:
         """A sentence for each stage that does not fit into memory."""
         if self.free is None:
             return []
-        return [
-            f"{s.stage} needs {s.memory.total / GIGA:.1f} GB on each process, {self.free / GIGA:.1f} GB are free: give "
-            f"a smaller --{_option(s.stage)}.batch or --{_option(s.stage)}.patch, --recompute, or more processes"
-            for s in self.stages
-            if s.memory.total > self.free
-        ]
+        return [_too_much(s, self.free, self.recompute) for s in self.stages if s.memory.total > self.free]
 
 
-def _option(name: str) -> str:
-    return name.replace("_", "-")
+def _too_much(s: StagePlan, free: int, recompute: bool) -> str:
+    option, less = s.stage.replace("_", "-"), "" if recompute else ", --recompute"
+    return (
+        f"{s.stage} needs {s.memory.total / GIGA:.1f} GB on each process, {free / GIGA:.1f} GB are free: give a "
+        f"smaller --{option}.batch or --{option}.patch{less}, or more processes"
+    )
 
 
 def plan(recipe: Recipe, world_size: int = 1, peak: float | None = None, free: int | None = None) -> Plan:
@@ -136,6 +136,7 @@ def plan(recipe: Recipe, world_size: int = 1, peak: float | None = None, free: i
         processes=world_size,
         peak=together,
         free=free or free_memory(recipe.device),
+        recompute=recipe.recompute,
         stages=tuple(stage_plan(recipe, stage, world_size, together) for stage in recipe.stages),
     )
 
@@ -185,6 +186,7 @@ def _memory(work: Rehearsal, costs: list[tuple[Pass, Cost]], world_size: int) ->
     table = tuple(one for one, _ in costs)
     trained = sum(work.parameters(part) for part in _networks(table) if _is_trained(part, table))
     still = sum(work.parameters(part) for part in _networks(table) if not _is_trained(part, table))
+    still += work.parameters("codec") * sum(part in DENOISERS for part in _networks(table))
     graphs: dict[str, int] = {}
     for one, cost in costs:
         graphs[one.graph] = graphs.get(one.graph, 0) + cost.kept

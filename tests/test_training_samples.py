@@ -13,7 +13,20 @@ from duovsr_vs.model.generator import Generator
 from training.batch import SOFT_CLASS
 from training.data.dataset import PackedClips
 from training.data.pack import pack
-from training.samples import BAND, GAP, ROW, SIDE, base, fixed, guidance_strip, sampled, strip, strips
+from training.samples import (
+    BAND,
+    ENLARGED,
+    GAP,
+    ROW,
+    SIDE,
+    base,
+    difference,
+    fixed,
+    guidance_strip,
+    sampled,
+    strip,
+    strips,
+)
 from training.validate import FRAMES, Validation, middle, upscale
 
 pytestmark = pytest.mark.usefixtures("trainer_alone")
@@ -123,6 +136,11 @@ def test_more_guidance_goes_further_from_the_negative_class(generator: Generator
     assert np.abs(direction).max() > 4  # the label means something to these weights
     moved = [((sampled(generator, lr, 1, 0, negative, w) - best.astype(float)) * direction).mean() for w in (0, 1, 2)]
     assert moved[0] == 0 < moved[1] < moved[2]
+
+
+def test_a_difference_is_enlarged_on_grey_and_stays_in_range() -> None:
+    a, b = (np.array(values, np.uint8).reshape(1, 1, -1, 1) for values in ([7, 5, 0, 255], [5, 7, 255, 0]))
+    assert difference(a, b).flatten().tolist() == [128 + 2 * ENLARGED, 128 - 2 * ENLARGED, 0, 255]
 
 
 def test_a_guidance_picture_has_a_row_for_each_clip(generator: Generator, validation: Validation) -> None:

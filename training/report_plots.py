@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import re
@@ -122,10 +123,13 @@ def _cycle(count: int) -> list[str]:
 
 def _inline(text: str, title: str) -> str:
     """The bare element: the page's own ink and font, no address of anything outside, a name for screen readers."""
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace("xlink:href", "href")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)  # 0.01 pt is enough
-    text = re.sub(r"font-family: [^;]*; ", "", text).replace("xlink:href", "href")
+    text = re.sub(r"font-family: [^;]*; ", "", text)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
+    text = re.sub(r' id="[A-Za-z0-9]+_\d+"', "", text)  # nothing refers to these
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]  # a plot must not use the clip path of one that is folded away
+    text = re.sub(r'( id="|url\(#| href="#)', rf"\g<1>{own}-", text)
     name = re.sub(r"[^\w \-.,/()|‖∂λ]", "", title)
     return text.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)

@@ -72,7 +72,7 @@ def on_waiting(stages: Sequence[StageLog]) -> str:
         return f"{said}: data was not the limit."
     if share < LARGE_WAIT:
         return f"{said}: data was hardly the limit; ready-made LR variants in the pack would save that little."
-    return f"{said}: data was a limit. Pack with ready-made LR variants, or put the pack on a faster disk."
+    return f"{said}: data was a limit. Pack with ready-made LR variants (pack --lr), or put the pack on a faster disk."
 
 
 def findings(stage: StageLog) -> list[str]:

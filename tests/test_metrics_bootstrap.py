@@ -54,6 +54,7 @@ def test_the_mean_is_over_clips_also_where_groups_differ_in_size():
     found = paired_interval([1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"])
     assert found.mean == 2.0
     assert (found.low, found.high) == (1.0, 5.0)  # each film alone is drawn in a quarter of the resamples
+    assert paired_interval([1.0, 1.0, 1.0, 5.0], ["a", "a", "a", "b"], level=0.4).low == 2.0  # and both in half
 
 
 def test_clips_without_a_value_are_left_out():

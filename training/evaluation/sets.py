@@ -72,7 +72,7 @@ class EvaluationClip:
         given = self.lr.get(kind)
         if given is None:
             assert truth is not None and kind in KINDS
-            return degrade(truth, kind, int(generator(seed, "evaluate", self.name, kind).integers(2**62)))[0]
+            return degrade(truth, kind, int(generator(seed, "evaluate", self.name).integers(2**62)))[0]
         lr = given.read(frames)
         if truth is not None:
             self._check(kind, lr, truth)
@@ -120,9 +120,9 @@ class EvaluationSet:
         """One sentence on what is compared with what."""
         made = [kind for kind in kinds if kind not in self.given]
         ready = [kind for kind in kinds if kind in self.given]
-        parts = [
-            f"{len(self.clips)} clip{'s' * (len(self.clips) > 1)} {'with ground truth' if self.has_truth else 'of LR only'}"
-        ]
+        number = len(self.clips)
+        what = "with ground truth" if self.has_truth else "of LR only"
+        parts = [f"{number} clip{'s' if number > 1 else ''} {what}"]
         parts += [f"LR of the set: {' '.join(ready)}"] if ready else []
         parts += [f"LR made from the ground truth: {' '.join(made)}"] if made else []
         return "; ".join(parts)

@@ -78,10 +78,9 @@ def in_words(measure: str, found: Interval) -> str:
     if not found.count:
         return "-"
     text = _number(measure, found.mean, sign=True)
-    if found.groups > 1:
-        text += escape(f" [{_number(measure, found.low, sign=True)}, {_number(measure, found.high, sign=True)}]")
     if found.groups < FEWEST:
         return f"{text} too few clips"
+    text += escape(f" [{_number(measure, found.low, sign=True)}, {_number(measure, found.high, sign=True)}]")
     return text if found.resolved else f"{text} not resolved"
 
 

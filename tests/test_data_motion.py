@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from data_clips import film, picture
 
+from training.data.arrays import F32
 from training.data.flow import agreement, clip_flow, warp
-from training.data.motion import Course, move
+from training.data.motion import Course, Plan, _draw, _Scene, move
 
 
 def test_a_moved_photo_is_a_function_of_its_seed() -> None:
@@ -37,6 +40,61 @@ def test_the_soft_look_has_less_fine_detail() -> None:
 def test_speeds_go_from_rest_to_fast() -> None:
     speed = [float(np.hypot(*Course.draw(np.random.default_rng(i)).velocity)) for i in range(300)]
     assert 0.03 < np.mean([s == 0 for s in speed]) < 0.2 and max(speed) > 6 and max(speed) <= 9
+
+
+STILL = Course(velocity=(0, 0), bend=(0, 0), shake=(0, 0, 1, 0), zoom=0, roll=0)
+PLAN = Plan(
+    size=192, step=1.5, centre=(0.5, 0.5), camera=STILL, piece=None, piece_from=(0.1, 0.9), shutter=0, softness=0
+)
+
+
+def scene_flow(plan: Plan) -> tuple[F32, F32]:
+    """Flow (96, 96) dx and dy between two frames of a scene, in output pixels."""
+    scene = _Scene(picture(420, 420), plan, np.random.default_rng(0))
+    flow, _ = clip_flow(np.stack([scene.frame(-0.5), scene.frame(0.5)]))
+    return flow[0, ..., 0].astype(np.float32), flow[0, ..., 1].astype(np.float32)
+
+
+def test_the_camera_pans_zooms_and_rolls() -> None:
+    y, x = np.mgrid[-47.5:48, -47.5:48] * 2
+    inner = (slice(8, -8), slice(8, -8))
+    for course, down, across in (
+        (replace(STILL, velocity=(1.0, 3.0)), np.full_like(y, -1), np.full_like(x, -3)),
+        (replace(STILL, zoom=0.03), -0.03 * y, -0.03 * x),  # the window grows, so things shrink towards the middle
+        (replace(STILL, roll=0.03), -0.03 * x, 0.03 * y),  # the window turns one way, the picture the other
+    ):
+        dx, dy = scene_flow(replace(PLAN, camera=course))
+        assert np.median(np.abs(dx - across)[inner]) < 0.3 and np.median(np.abs(dy - down)[inner]) < 0.3
+
+
+def test_a_piece_moves_on_its_own_over_the_rest() -> None:
+    plan = replace(PLAN, camera=replace(STILL, velocity=(0, 3.0)), piece=replace(STILL, velocity=(0, -4.0)))
+    dx, _ = scene_flow(plan)
+    shares = [float((np.abs(dx - to) < 0.6).mean()) for to in (-3.0, 4.0)]
+    assert shares[0] > 0.4 and 0.02 < shares[1] < 0.5
+
+
+def test_an_open_shutter_blurs_along_the_motion_only() -> None:
+    moving = replace(PLAN, camera=replace(STILL, velocity=(0, 8.0)))
+    upright, level = picture(1, 420).repeat(420, 0), picture(420, 1).repeat(420, 1)
+    for photo, low, high in ((upright, 0.0, 0.8), (level, 0.99, 1.01)):
+        frames = [
+            _Scene(photo, replace(moving, shutter=shutter), np.random.default_rng(0)).frame(0) for shutter in (0.0, 0.6)
+        ]
+        detail = [sum(np.abs(np.diff(f.astype(int), axis=axis)).mean() for axis in (0, 1)) for f in frames]
+        assert low <= detail[1] / detail[0] <= high
+
+
+def test_every_sort_of_motion_is_drawn_often_enough() -> None:
+    plans = [_draw(np.random.default_rng(i), 800, 800, "sharp") for i in range(400)]
+    for share, has in (
+        (0.9, [p.camera.velocity != (0, 0) for p in plans]),
+        (0.5, [p.camera.zoom != 0 for p in plans]),
+        (0.4, [p.camera.roll != 0 for p in plans]),
+        (0.35, [p.piece is not None for p in plans]),
+        (0.25, [p.shutter > 0 for p in plans]),
+    ):
+        assert abs(float(np.mean(has)) - share) < 0.09
 
 
 def test_a_photo_that_is_too_small_is_refused_with_its_size() -> None:

@@ -68,6 +68,34 @@ def test_bad_files_are_skipped_counted_and_named(packed: Path) -> None:
     assert facts["clips"] == len(rows) == 5 + 2 * 3 and facts["frames"] == 5 * 5 + 6 * 6
 
 
+def test_a_film_with_a_damaged_frame_is_skipped_and_named(tmp_path: Path) -> None:
+    """Decoders paint over what is missing; such frames must not become ground truth."""
+    save_video(tmp_path / "whole.mp4", film(12, 64, 80))
+    with av.open(str(tmp_path / "whole.mp4")) as container:
+        places = [(p.pos, p.size) for p in container.demux(video=0) if p.pos]
+    data = bytearray((tmp_path / "whole.mp4").read_bytes())
+    start, size = places[6]
+    data[start + size // 2 : start + size - 4] = bytes(255 - b for b in data[start + size // 2 : start + size - 4])
+    (tmp_path / "scratched.mp4").write_bytes(bytes(data))
+    facts = pack(tmp_path, tmp_path / "out", val_share=0, lr="clean", say=lambda _: None)
+    assert set(facts["skipped"]) == {"scratched.mp4"} and facts["frames"] == 12
+    assert "is damaged; cut the file there" in facts["skipped"]["scratched.mp4"]
+
+
+def test_films_that_change_size_or_have_one_frame_are_skipped_and_named(tmp_path: Path) -> None:
+    save_video(tmp_path / "good.mp4", film(2, 64, 80))
+    save_video(tmp_path / "single.mp4", film(1, 64, 80))
+    for name, width in (("a.ts", 80), ("b.ts", 96)):
+        save_video(tmp_path / name, film(4, 64, width))
+    (tmp_path / "joined.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    for name in ("a.ts", "b.ts"):
+        (tmp_path / name).unlink()
+    facts = pack(tmp_path, tmp_path / "out", val_share=0, lr="clean", say=lambda _: None)
+    assert set(facts["skipped"]) == {"single.mp4", "joined.ts"}
+    assert "changes its size at frame 4" in facts["skipped"]["joined.ts"]
+    assert "no shot of it is two frames long" in facts["skipped"]["single.mp4"]
+
+
 def test_parts_of_a_film_and_clips_of_a_photo_stay_on_one_side(folder: Path, packed: Path) -> None:
     rows, _, _ = read_index(packed)
     held = hold_out(find(folder), 0.3)

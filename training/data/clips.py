@@ -65,14 +65,20 @@ def video_clips(source: Source) -> Iterator[Clip]:
 
 def _read_photo(path: Path) -> U8:
     """(h, w, 3) RGB, upright. A file cut short is refused: the decoder would paint the rest grey."""
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: it cannot be read ({error.strerror})") from error
     jpeg_cut = data[:2] == b"\xff\xd8" and data.rfind(b"\xff\xd9") < data.rfind(
         b"\xff\xda"
     )  # no end after the last scan
     png_cut = data[:4] == b"\x89PNG" and b"IEND" not in data[-64:]
     if jpeg_cut or png_cut:
         raise DataError(f"{path}: the picture is cut short")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error as error:  # larger than OpenCV takes, for instance
+        raise DataError(f"{path}: it cannot be read as a picture ({error.err})") from error
     if image is None:
         raise DataError(f"{path}: it cannot be read as a picture")
     return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8, copy=False)

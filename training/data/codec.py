@@ -143,11 +143,12 @@ class VideoFacts:
 
 
 def probe(path: Path) -> VideoFacts:
-    """Decode the whole file once. VideoError: not a video, interlaced; DamagedVideoError: it ends early."""
+    """Decode the whole file once. VideoError: not a video, interlaced, of several sizes. DamagedVideoError: it ends
+    early, or a frame is damaged."""
     cuts: list[int] = []
     spent: list[int] = []
     before: Any = None
-    count = 0
+    count, size = 0, None
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -155,8 +156,8 @@ def probe(path: Path) -> VideoFacts:
             stream = container.streams.video[0]
             fps, promised = float(stream.average_rate or 24), stream.frames
             for count, frame in enumerate(_decoded(container, stream, spent), 1):
-                if frame.interlaced_frame:
-                    raise VideoError(f"{path}: interlaced video is of no use for training, deinterlace it first")
+                size = size or (frame.width, frame.height)
+                _check(path, count - 1, frame, size)
                 small = _thumbnail(frame)
                 if before is not None and float(np.abs(small - before).mean()) > 30.0:
                     cuts.append(count - 1)
@@ -165,9 +166,19 @@ def probe(path: Path) -> VideoFacts:
         if isinstance(error, VideoError):
             raise
         raise VideoError(f"{path}: it cannot be read as video ({error})") from error
-    if not count or count < promised:
+    if not size or count < promised:
         raise DamagedVideoError(f"{path}: {count} of {promised} frames decode, the file is cut short or damaged")
-    return VideoFacts(count, fps, tuple(cuts), 8 * sum(spent) / (count * frame.width * frame.height))
+    return VideoFacts(count, fps, tuple(cuts), 8 * sum(spent) / (count * size[0] * size[1]))
+
+
+def _check(path: Path, number: int, frame: Any, size: tuple[int, int]) -> None:
+    """Refuse a frame that is damaged, of another size than the first, or interlaced."""
+    if frame.is_corrupt:  # the decoder paints over what is missing and goes on
+        raise DamagedVideoError(f"{path}: frame {number} is damaged; cut the file there, or replace it")
+    if (frame.width, frame.height) != size:
+        raise VideoError(f"{path}: the picture changes its size at frame {number}; cut the file there")
+    if frame.interlaced_frame:
+        raise VideoError(f"{path}: interlaced video is of no use for training, deinterlace it first")
 
 
 def _decoded(container: Any, stream: Any, spent: list[int]) -> Iterator[Any]:

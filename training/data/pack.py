@@ -109,6 +109,7 @@ def _pack_unit(unit: Unit, plan: Plan) -> Unit:
     """Write the shards of one unit. A source that cannot be read is skipped and named with its reason."""
     writer: ShardWriter | None = None
     for source in unit.sources:
+        before = len(unit.rows)
         try:
             for clip in video_clips(source) if source.is_video else photo_clips(source, plan.seed):
                 writer = writer or ShardWriter(plan.out / f"{unit.name}-{len(unit.sizes):03d}.tar")
@@ -120,6 +121,8 @@ def _pack_unit(unit: Unit, plan: Plan) -> Unit:
         except (DuoVsrError, ValueError) as error:
             told = str(error)
             unit.skipped[source.name] = told if str(source.path) in told else f"{source.path}: {told}"
+        if len(unit.rows) == before:
+            unit.skipped.setdefault(source.name, f"{source.path}: no shot of it is two frames long")
     if writer:
         unit.sizes[writer.path.name] = writer.close()
     return unit
@@ -205,7 +208,7 @@ def pack(
     for why in skipped.values():
         say(f"skipped {why}")
     if not rows:
-        first = next(iter(skipped.values()), "every clip is shorter than two frames")
+        first = next(iter(skipped.values()))
         raise DataError(f"{data_dir}: none of the {len(sources)} files could be used; the first: {first}")
     facts = _summary(rows, sizes, skipped, plan)
     write_index(out_dir, rows, sizes, facts)

@@ -125,7 +125,7 @@ def test_two_processes_write_the_same_bytes_as_one(folder: Path, packed: Path, t
     for name in ("river.mp4", "tower.mp4"):
         (small / name).write_bytes((folder / name).read_bytes())
     for jobs in (1, 2):
-        pack(small, tmp_path / str(jobs), jobs=jobs, say=lambda _: None)
+        pack(small, tmp_path / str(jobs), jobs=jobs, lr="clean,web,real,realbasicvsr*2,web_wide*3", say=lambda _: None)
     names = sorted(p.name for p in (tmp_path / "1").iterdir())
     assert names == sorted(p.name for p in (tmp_path / "2").iterdir()) and len(names) == 3
     assert all((tmp_path / "1" / n).read_bytes() == (tmp_path / "2" / n).read_bytes() for n in names)

@@ -22,6 +22,8 @@ INK = "#010203"
 COLOURS = ("#3d85d8", "#d9772b", "#3a9d5d", "#b45fbd", "#c2504f", "#8a8f98")
 MOST = 200
 """Points that a curve keeps; in a longer one each stands for several, with a band from their least to their most."""
+LARGEST = 1e30
+"""What a plot shows of anything larger: beyond that the arithmetic of axes overflows."""
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "duovsr",  # equal runs give equal pages
@@ -68,7 +70,7 @@ def thinned(curve: Curve, most: int = MOST) -> tuple[list[float], list[float], l
     groups = [curve[start : start + size] for start in range(0, len(curve), size)]
     steps, means, least, greatest = [], [], [], []
     for group in groups:
-        values = [value for _, value in group if math.isfinite(value)] or [math.nan]
+        values = [min(max(value, -LARGEST), LARGEST) for _, value in group if math.isfinite(value)] or [math.nan]
         steps.append(sum(step for step, _ in group) / len(group))
         means.append(sum(values) / len(values))
         least.append(min(values))

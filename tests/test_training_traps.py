@@ -35,18 +35,23 @@ Each was seen to fail with its fault planted.
 from __future__ import annotations
 
 import hashlib
+import json
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
-from training_files import copy_of, listen, one_batch, recipe, run, stage, times_of
+from training_files import copy_of, listen, make_pack, one_batch, recipe, run, stage, times_of
 
 from duovsr_vs.model import flow
 from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.resample import enlarge
 from training.batch import Batch
 from training.losses import distribution_matching_loss, preference_loss
+from training.run import Run
+from training.stages.base import build
 from training.stages.dual_stream import DualStream
 
 pytestmark = pytest.mark.usefixtures("trainer_alone")
@@ -175,6 +180,17 @@ def test_24_what_is_evaluated_is_the_average_and_the_weights_in_training_stay_th
         assert not torch.equal(parameter, before[name])
         parameter.data.zero_()
     assert all(torch.equal(before[name], tensor) for name, tensor in work.student.state_dict().items())
+
+
+def test_24_the_measures_in_the_log_are_those_of_the_average(tmp_path: Path) -> None:
+    chosen = recipe(regression={"steps": 3, "learning_rate": 1e-2, "warmup": 0, "ema": 0.9, "patch": 24})
+    packed, out = make_pack(tmp_path), tmp_path / "run"
+    trained = Run(chosen, packed, out, lambda _: None)
+    trained.stage("regression")
+    logged = [json.loads(line) for line in (out / "regression" / "log.jsonl").read_text().splitlines()]
+    (scores,) = [line["evaluation"] for line in logged if "evaluation" in line]
+    averaged = build(chosen, load_file(out / "regression" / "result.safetensors"), train=False)
+    assert scores == pytest.approx(trained.validation.measure(averaged), rel=1e-6)
 
 
 def test_25_each_network_of_stage_two_is_clipped_alone() -> None:

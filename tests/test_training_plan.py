@@ -95,8 +95,7 @@ def test_flops_are_those_of_a_real_update(stage: str) -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"taps": "real"},
-        {"taps": "fake", "consistency": 0.5},
+        {"taps": "real", "consistency": 0.5},
         {"adversarial": 0.0, "feature": 0.0},
         {"aux_per_student": 1, "smoothness": 1.0},
     ],
@@ -108,9 +107,8 @@ def test_flops_of_stage_two_follow_its_streams(values: dict[str, Any]) -> None:
     assert stage_plan(recipe, "dual_stream").flops == pytest.approx(real, rel=0.02)
 
 
-@pytest.mark.parametrize("model", ["tiny", "toy"])
-def test_recomputed_blocks_cost_a_forward_pass_more_and_keep_less(model: str) -> None:
-    plain = changed(replace(SMOKE, model=model), "regression", frames=3)
+def test_recomputed_blocks_cost_a_forward_pass_more() -> None:
+    plain = changed(replace(SMOKE, model="toy"), "regression", frames=3)
     recomputed = replace(plain, recompute=True)
     found, less = stage_plan(plain, "regression"), stage_plan(recomputed, "regression")
     assert less.flops == pytest.approx(flops_of_an_update(build("regression", recomputed)), rel=0.02)

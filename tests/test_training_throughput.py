@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from training.throughput import Throughput, peak_memory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import training_speed
 
 
 class Clock:
@@ -103,3 +109,25 @@ def test_batches_end_where_their_source_ends_and_pass_its_errors_on(clock: Clock
 
 def test_the_memory_of_this_process_is_known() -> None:
     assert 0.01 < peak_memory() < 1000
+
+
+# -- the benchmark's arithmetic -----------------------------------------------------------------------------------
+
+
+def block(seconds: float, bare: float, wait: float) -> dict[str, float]:
+    rates = {"samples_per_second": 8 / seconds, "tokens_per_second": 40 / seconds, "memory_gb": 1.0}
+    return {"seconds": seconds, "bare": bare, "wait": wait, **rates}
+
+
+def test_an_update_is_compared_with_the_bare_passes_of_its_own_block() -> None:
+    blocks = [block(1.4, 1.0, 0.0), block(2.8, 2.0, 0.02), block(9.0, 3.0, 0.9)]
+    found = training_speed.summary(blocks)
+    assert found["over_bare"] == pytest.approx(1.4) and found["seconds"] == 2.8 and found["wait"] == 0.02
+
+
+def test_bars_say_what_was_missed() -> None:
+    found = {"teacher": training_speed.summary([block(1.6, 1.0, 0.01)])}
+    assert [met for *_, met in training_speed.bars("nano", found)] == [False, True]
+    assert [met for *_, met in training_speed.bars("small", found)] == [True]
+    text = "\n".join(training_speed.tables_of("nano", found))
+    assert "FAIL" in text and "| teacher | 1600 " in text

@@ -54,10 +54,10 @@ def one_batch(seed: int = 0) -> Batch:
     return next(batches(build(SMOKE), seed))
 
 
-def recipe(bf16: bool = False, **changes: Mapping[str, Any]) -> Recipe:
-    """The smoke recipe in float32, with changed fields per stage: recipe(teacher={"shift": 3.0})."""
+def recipe(bf16: bool = False, general: Mapping[str, Any] | None = None, **changes: Mapping[str, Any]) -> Recipe:
+    """The smoke recipe in float32, with changed fields per stage: recipe(teacher={"shift": 3.0}), and of its own."""
     stages = {name: replace(SMOKE.stage(name), **values) for name, values in changes.items()}
-    return replace(SMOKE, bf16=bf16, **stages)  # type: ignore[arg-type]
+    return replace(SMOKE, bf16=bf16, **(general or {}), **stages)  # type: ignore[arg-type]
 
 
 def weights(seed: int) -> Weights:

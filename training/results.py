@@ -13,7 +13,7 @@ from torch import Tensor
 from duovsr_vs.model.config import PRESETS
 from duovsr_vs.model.generator import Generator
 from training.checkpoints import TrainingError, read_facts, read_tensors
-from training.recipes import Recipe
+from training.recipes import STAGES, Recipe
 from training.stages.base import Weights
 
 RESULT = "result.safetensors"

@@ -208,10 +208,11 @@ class DualStream(Stage):
         weights = {"dmd": self.matching(step), "gan": s.adversarial, "features": s.feature}
         with held(self.fake, self.heads):
             x = self.generated(batch, self.name, step)
+            figures: Figures = {}
+            if step % RATIO_EVERY == 0 and self.matches and s.adversarial > 0:
+                figures["ratio"] = self.gradient_ratio(step, x, batch)
             terms = self.streams(step, x, batch)
-            figures = {name: float(term.detach()) for name, term in terms.items()}
-            if step % RATIO_EVERY == 0 and len(terms) == 3:
-                figures["ratio"] = self.gradient_ratio(x, weights["dmd"] * terms["dmd"], weights["gan"] * terms["gan"])
+            figures |= {name: float(term.detach()) for name, term in terms.items()}
             latent = self.latent_loss(x, batch.z0, torch.ones(len(batch.slots), device=x.device))
             pixels, more = self.pixel_terms(x, batch)
             loss = sum((weights[name] * term for name, term in terms.items()), s.paired * latent + pixels)
@@ -220,10 +221,15 @@ class DualStream(Stage):
             self.learners[name].forget_gradients()
         return figures | {"latent": float(latent.detach()), **more}
 
-    @staticmethod
-    def gradient_ratio(x: Tensor, matching: Tensor, adversarial: Tensor) -> float:
-        """‖∂λ_G L_G/∂x̂‖ / ‖∂λ_D L_DMD/∂x̂‖: what carries over between settings, unlike the λ's."""
-        gan, dmd = (torch.autograd.grad(term, x, retain_graph=True)[0].norm() for term in (adversarial, matching))
+    def gradient_ratio(self, step: int, x: Tensor, batch: Batch) -> float:
+        """‖∂λ_G L_G/∂x̂‖ / ‖∂λ_D L_DMD/∂x̂‖: what carries over between settings, unlike the λ's.
+
+        On a graph of its own, because sharded weights are gone after one backward pass.
+        """
+        leaf = x.detach().requires_grad_()
+        terms = self.streams(step, leaf, batch)
+        weighted = (self.matching(step) * terms["dmd"], self.settings.adversarial * terms["gan"])
+        dmd, gan = (torch.autograd.grad(term, leaf, retain_graph=True)[0].norm() for term in weighted)
         return float(gan / dmd.clamp_min(1e-12))
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:

@@ -1,4 +1,4 @@
-"""A run folder from end to end: five stages, stops, refusals, and the command that starts it."""
+"""A run folder from end to end: all stages, stops, refusals, and the command that starts it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,31 @@ from pathlib import Path
 
 import pytest
 import torch
+from data_clips import film, save_video
 from safetensors.torch import load_file
 from training_files import SMOKE, make_pack, same
 
 from training.__main__ import main
+from training.checkpoints import Checkpoints, TrainingError, read_facts, write_tensors
 from training.data.sources import DataError
-from training.loop import LOG, RESULT, STATE, Run, TrainingError, read_facts, write_tensors
-from training.recipes import STAGES, Recipe
+from training.distributed import ALONE
+from training.recipes import Recipe
+from training.results import RESULT
+from training.run import Run
+from training.watch import LOG, SAMPLES
 
 pytestmark = pytest.mark.usefixtures("trainer_alone")
 
 RECIPE = replace(SMOKE, dual_stream=replace(SMOKE.dual_stream, steps=3))
+STAGES = RECIPE.stages
 STOP_AT = 3
 """Checkpoints are written every second update, so a stop here repeats the third."""
+COMMON = {"gradient", "rate", "seconds", "wait", "samples_per_second", "tokens_per_second", "mfu", "memory_gb"}
+FIGURES = {
+    "guided": {"velocity", "guidance"},
+    "dual_stream": {"fake", "heads", "dmd", "gan", "features", "ratio", "d_real", "d_fake", "saturated"},
+    "preference": {"preference", "anchor", "delta_w", "delta_l", "accuracy"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +82,19 @@ def test_a_run_goes_through_all_stages_and_leaves_results_logs_and_its_recipe(
     assert json.loads((out / "recipe.json").read_text()) == json.loads(RECIPE.to_json())
     assert sorted(p.name for p in out.iterdir()) == sorted([*STAGES, "recipe.json"])
     for stage in STAGES:
-        assert sorted(p.name for p in (out / stage).iterdir()) == sorted([LOG, RESULT])
-        lines = logged(out, stage)
+        names = {p.name for p in (out / stage).iterdir()}
+        assert names >= {LOG, RESULT, SAMPLES} and "checkpoints" not in names
+        assert any(name.startswith("events.out.tfevents") for name in names)
+        lines = [line for line in logged(out, stage) if "machine" not in line]
         steps = int(read_facts(out / stage / RESULT)["steps"])
         assert [line["step"] for line in lines] == [*range(1, steps + 1), steps]
-        assert "evaluation" in lines[-1] and {"gradient", "seconds"} <= lines[0].keys()
+        assert "evaluation" in lines[-1] and lines[0].keys() >= COMMON
         assert any(text.startswith(f"{stage} 1/{steps} ") and text.endswith("min left") for text in said)
-        assert any(text.startswith(f"{stage}: against the base resampler, clean: PSNR-Y") for text in said)
-    assert {"fake", "heads", "dmd", "gan", "features", "ratio", "saturated"} <= logged(out, "dual_stream")[0].keys()
+        assert any(text.startswith(f"{stage} {steps}: against the base resampler, clean: PSNR-Y") for text in said)
+    for stage, figures in FIGURES.items():
+        assert figures <= {name for line in logged(out, stage) for name in line}, stage
+    assert (out / "guided" / SAMPLES / "000003-guidance.png").is_file()
+    assert (out / "dual_stream" / "heads.safetensors").is_file() and [*(out / "dual_stream").glob("late-*.safetensors")]
 
 
 def test_each_stage_hands_on_other_finite_weights(finished: tuple[Path, list[str]]) -> None:
@@ -93,19 +110,21 @@ def test_a_run_that_was_stopped_in_every_stage_ends_bit_equal(
     for stage in STAGES:
         with pytest.raises(KeyboardInterrupt):
             Run(RECIPE, packed, tmp_path, stop_at(STOP_AT)).stage(stage)
-        assert read_facts(tmp_path / stage / STATE)["step"] == "2"
+        facts = Checkpoints(tmp_path / stage / "checkpoints", ALONE).facts()
+        assert facts is not None and facts["step"] == "2"
         resumed.stage(stage)
-        assert [line["step"] for line in logged(tmp_path, stage)][:4] == [1, 2, 3, 3]
+        steps = [line["step"] for line in logged(tmp_path, stage) if "gradient" in line]
+        assert steps == [*range(1, len(steps) + 1)]  # no step stands twice
         assert same(load_file(tmp_path / stage / RESULT), load_file(finished[0] / stage / RESULT)), stage
-        assert not (tmp_path / stage / STATE).exists()
 
 
 def test_a_finished_run_is_left_alone(packed: Path, finished: tuple[Path, list[str]]) -> None:
     out, said = finished[0], []
-    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*/*")}
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*/*") if path.is_file()}
     Run(RECIPE, packed, out, said.append).all_stages()
     assert said == [f"{stage}: finished before" for stage in STAGES]
-    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*/*")} == before
+    after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.glob("*/*") if path.is_file()}
+    assert after == before
 
 
 @pytest.mark.parametrize(
@@ -117,22 +136,87 @@ def test_a_finished_run_is_left_alone(packed: Path, finished: tuple[Path, list[s
     ],
     ids=["seed", "model", "rate"],
 )
-@pytest.mark.parametrize("name", [RESULT, STATE])
+@pytest.mark.parametrize("stopped", [False, True], ids=["finished", "checkpoint"])
 def test_another_recipe_in_the_same_folder_is_refused(
-    other: Recipe, name: str, packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
+    other: Recipe, stopped: bool, packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
-    (tmp_path / "regression").mkdir()
-    shutil.copy(finished[0] / "regression" / RESULT, tmp_path / "regression" / name)
+    folder = tmp_path / "regression"
+    folder.mkdir()
+    if stopped:
+        Checkpoints(folder / "checkpoints", ALONE).save(2, {"a": torch.ones(1)}, {"recipe": "that of another run"})
+    else:
+        shutil.copy(finished[0] / "regression" / RESULT, folder)
     with pytest.raises(TrainingError, match="comes from another recipe; give another --out") as refused:
         Run(other, packed, tmp_path, lambda _: None).stage("regression")
-    assert "\n" not in str(refused.value) and str(tmp_path / "regression") in str(refused.value)
+    assert "\n" not in str(refused.value) and str(folder) in str(refused.value)
 
 
-def test_a_stage_before_its_turn_is_refused(packed: Path, tmp_path: Path) -> None:
+def test_a_stage_made_from_an_earlier_result_is_refused_once_that_has_changed(
+    packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    path = out / "teacher" / RESULT
+    write_tensors(path, {name: t + 1e-3 for name, t in load_file(path).items()}, read_facts(path))
+    with pytest.raises(TrainingError, match="made from another result of teacher than is there now; delete"):
+        Run(RECIPE, packed, out, lambda _: None).stage("guided")
+
+
+def test_a_stage_before_its_turn_is_refused_with_the_command_that_makes_what_is_missing(
+    packed: Path, tmp_path: Path
+) -> None:
     run = Run(RECIPE, packed, tmp_path, lambda _: None)
-    for stage, missing in (("teacher", "regression"), ("guided", "teacher"), ("dual_stream", "regression")):
-        with pytest.raises(TrainingError, match=f"the stage {missing} comes first; run it"):
+    for stage, missing in (("teacher", "regression"), ("guided", "teacher"), ("preference", "regression")):
+        with pytest.raises(TrainingError, match=f"Make it with: python -m training {missing} --recipe smoke"):
             run.stage(stage)
+
+
+def test_a_run_goes_on_from_stage_files_of_another(
+    packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    """From a run folder, and from a folder of <stage>.safetensors, in half precision as well."""
+    files = tmp_path / "files"
+    files.mkdir()
+    weights = load_file(finished[0] / "teacher" / RESULT)
+    write_tensors(files / "teacher.safetensors", {name: t.half() for name, t in weights.items()}, {})
+    for earlier in (finished[0], files):
+        out = tmp_path / earlier.name / "on"
+        Run(RECIPE, packed, out, lambda _: None, earlier=earlier).stage("guided")
+        later = load_file(out / "guided" / RESULT)
+        assert same(later, load_file(finished[0] / "guided" / RESULT)) == (earlier is not files)
+    with pytest.raises(TrainingError, match=r"--from .*nowhere: there is no such folder"):
+        Run(RECIPE, packed, tmp_path, lambda _: None, earlier=tmp_path / "nowhere")
+
+
+def test_weights_of_another_architecture_are_refused_with_the_difference(
+    packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    start = finished[0] / "regression" / RESULT
+    run = Run(replace(RECIPE, model="toy"), packed, tmp_path, lambda _: None, start=start)
+    with pytest.raises(TrainingError, match=r"another architecture than toy: .* is .* there and .* in toy") as refused:
+        run.stage("regression")
+    assert "\n" not in str(refused.value)
+
+
+def test_other_training_data_is_refused_when_a_stage_goes_on(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Run(RECIPE, packed, tmp_path / "run", stop_at(STOP_AT)).stage("regression")
+    (tmp_path / "more").mkdir()
+    save_video(tmp_path / "more" / "lake.mp4", film(3, 96, 192, seed=9))
+    with pytest.raises(TrainingError, match="comes from other training data"):
+        Run(RECIPE, make_pack(tmp_path / "more"), tmp_path / "run", lambda _: None).stage("regression")
+
+
+def test_a_training_that_has_gone_wrong_stops_and_names_its_samples(packed: Path, tmp_path: Path) -> None:
+    wild = replace(
+        RECIPE, save_every=1, regression=replace(RECIPE.regression, learning_rate=1e30, steps=40, warmup=0, clip=1e30)
+    )
+    with pytest.raises(
+        TrainingError, match=r"regression has gone wrong at update \d+: .*; its batch holds .*\.mp4 frame"
+    ):
+        Run(wild, packed, tmp_path, lambda _: None).stage("regression")
+    kept = Checkpoints(tmp_path / "regression" / "checkpoints", ALONE)
+    assert kept.all() and not (tmp_path / "regression" / RESULT).exists()
 
 
 def test_an_error_of_the_data_ends_the_run_with_its_sentence(packed: Path, tmp_path: Path) -> None:
@@ -143,10 +227,11 @@ def test_an_error_of_the_data_ends_the_run_with_its_sentence(packed: Path, tmp_p
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / STATE
+    path = tmp_path / "a.safetensors"
     write_tensors(path, {"a": torch.ones(2)}, {"step": "1"})
-    with pytest.raises(Exception, match="int"):
-        write_tensors(path, {"a": torch.zeros(2)}, {"step": 2})  # type: ignore[dict-item]
+    (tmp_path / "a.safetensors.part").mkdir()  # nothing can be written there
+    with pytest.raises((TrainingError, OSError)):
+        write_tensors(path, {"a": torch.zeros(2)}, {"step": "2"})
     assert read_facts(path) == {"step": "1"} and load_file(path)["a"].tolist() == [1, 1]
 
 
@@ -180,14 +265,14 @@ def test_a_dry_run_prints_the_recipe_with_its_overrides_and_writes_nothing(tmp_p
     wanted = replace(
         SMOKE, seed=7, regression=replace(SMOKE.regression, steps=3), guided=replace(SMOKE.guided, negative="null")
     )
-    assert json.loads(capsys.readouterr().out) == json.loads(wanted.to_json())
+    printed, end = json.JSONDecoder().raw_decode(out := capsys.readouterr().out)
+    assert printed == json.loads(wanted.to_json()) and "dual_stream" in out[end:]
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        (["--regresion.steps", "3"], "regresion"),
         (["--regression.steps", "many"], "many"),
         (["--regression.steps", "0"], "steps is out of range"),
         (["--regression.patch", "17"], "patch is out of range"),
@@ -202,6 +287,21 @@ def test_an_override_that_makes_no_sense_is_told_with_exit_code_2(
         main(["run", "--recipe", "smoke", "--data", str(tmp_path), "--out", str(tmp_path / "out"), *override])
     assert ended.value.code == 2
     assert told in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("--regresion.steps", "--regression.steps"),
+        ("--dual-stream.tap", "--dual-stream.taps"),
+        ("--sead=3", "--seed"),
+        ("--zzzz", "--fields lists those that it has"),
+    ],
+)
+def test_a_misspelt_field_is_told_with_the_nearest(word: str, near: str, tmp_path: Path, capsys: Captured) -> None:
+    assert main(["run", "--recipe", "smoke", "--out", str(tmp_path / "out"), word]) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and word.split("=")[0] in err and near in err
 
 
 def test_data_that_is_not_there_is_one_sentence_and_exit_code_1(tmp_path: Path, capsys: Captured) -> None:

@@ -22,7 +22,7 @@ from training.recipes import (
 )
 
 MODEL = ModelConfig(name="ablation", channels=32, blocks=2, latent_std=LATENT_STD)
-"""78 thousand parameters, of the family of `nano` and in its latent space."""
+"""82 thousand parameters, of the family of `nano` and in its latent space."""
 PRESETS.setdefault(MODEL.name, MODEL)
 
 BASE = ("regression", "teacher", "guided", "progressive")
@@ -40,7 +40,7 @@ RECIPE = Recipe(
     guided=GuidedRecipe(steps=300, learning_rate=3e-4, negative="soft", **CROP),
     progressive=ProgressiveRecipe(steps=250, learning_rate=3e-4, start_steps=16, **CROP),
     dual_stream=DualStreamRecipe(
-        steps=300, learning_rate=3e-4, fake_learning_rate=3e-4, head_learning_rate=4e-4, **CROP
+        steps=400, learning_rate=3e-4, fake_learning_rate=3e-4, head_learning_rate=4e-4, **CROP
     ),
     preference=PreferenceRecipe(steps=100, learning_rate=3e-5, batch=4, patch=48, pairs=48, candidates=4, refresh=1.0),
     evaluate_clips=1,

@@ -121,7 +121,8 @@ def shard(network: nn.Module, world: World, gather: str) -> None:
     if isinstance(network, Generator):
         for block in [*network.network.blocks, *network.network.attention.values()]:
             fully_shard(block, **options)
-        fully_shard(network, **options)
+        codec = set() if network.codec is None else set(network.codec.parameters())  # also used outside of `denoise`
+        fully_shard(network, ignored_params=codec, **options)
         register_fsdp_forward_method(network, "denoise")
     else:
         fully_shard(network, **options)

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from duovsr_vs.metrics.suite import CHEAP, GroundTruth, score_clip
-from duovsr_vs.model.config import LATENT_CHANNELS, SCALE
+from duovsr_vs.model.config import SCALE
 from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.resample import back_project, enlarge
 from training.batch import random_source
@@ -94,7 +94,9 @@ def upscale(generator: Generator, lr: Clip, seed: int = 0) -> Clip:
     device = generator.deviation.device
     quality = torch.tensor([generator.config.best_class], device=device)
     condition = generator.condition(with_ends(as_frames(lr)).to(device))
-    noise = torch.randn(1, 1, LATENT_CHANNELS, *condition.gain.shape[3:], generator=random_source(seed, "validation"))
+    noise = torch.randn(
+        1, 1, generator.config.latent_channels, *condition.gain.shape[3:], generator=random_source(seed, "validation")
+    )
     x0 = generator.generate(noise.to(device).expand(1, lr.shape[0], -1, -1, -1), condition, quality)
     return as_clip(enlarge(condition.base) + generator.decode(x0, condition))
 

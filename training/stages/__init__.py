@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from training.distributed import ALONE, World
 from training.recipes import Recipe
+from training.stages.autoencoder import Autoencoder
 from training.stages.base import Stage, Weights
 from training.stages.dual_stream import DualStream
 from training.stages.guided import Guided
@@ -14,9 +15,9 @@ from training.stages.progressive import Progressive
 from training.stages.regression import Regression
 from training.stages.teacher import Teacher
 
-AnyStage = Regression | Teacher | Guided | Progressive | DualStream | Preference
+AnyStage = Autoencoder | Regression | Teacher | Guided | Progressive | DualStream | Preference
 CLASSES: dict[str, type[AnyStage]] = {
-    cls.name: cls for cls in (Regression, Teacher, Guided, Progressive, DualStream, Preference)
+    cls.name: cls for cls in (Autoencoder, Regression, Teacher, Guided, Progressive, DualStream, Preference)
 }
 
 

@@ -14,7 +14,7 @@ from duovsr_vs.model.features import frames_of
 from duovsr_vs.model.generator import Generator, features_of
 from training.batch import Batch
 from training.distributed import ALONE, World, shard
-from training.losses import consistency_loss, pixel_loss, robust_latent_loss, temporal_loss, unit_loss
+from training.losses import pixel_loss, robust_latent_loss, unit_loss
 from training.recipes import Recipe
 from training.stages.base import START, Figures, Stage, Weights, build
 
@@ -45,7 +45,11 @@ class Autoencoder(Stage):
         super().__init__(recipe, recipe.autoencoder, student, world)
         self.settings, self.soft = recipe.autoencoder, recipe.teacher.soft
         fixed = config.with_values(codec="fixed", latent_channels=COEFFICIENTS)
-        self.encoder = Generator(fixed).to(world.device).requires_grad_(False)
+        self.fixed = Generator(fixed).to(world.device).requires_grad_(False)
+
+    @property
+    def encoder(self) -> Generator:
+        return self.fixed
 
     def there_and_back(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Latents (b t c h w) of the batch's coefficients and the consistent coefficients that they stand for."""
@@ -54,24 +58,11 @@ class Autoencoder(Stage):
         z, y, kappa = (frames_of(x.float(), batch.z0.shape[1]) for x in found)
         return z, self.student.consist(y, kappa, batch.condition)
 
-    def picture_terms(self, y: Tensor, truth: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
-        """Weighted temporal and consistency losses of normalised coefficients, in pixels."""
-        total, figures = y.new_zeros(()), {}
-        if self.common.temporal:
-            error = self.student.pixels(y - truth, batch.condition)
-            flicker = temporal_loss(error, batch.flow, batch.mask)
-            total, figures["temporal"] = total + self.common.temporal * flicker, float(flicker.detach())
-        if self.common.consistency:
-            mismatch = frames_of(self.student.mismatch(y, batch.condition), y.shape[1])
-            missed = consistency_loss(mismatch, batch.clean)
-            total, figures["consistency"] = total + self.common.consistency * missed, float(missed.detach())
-        return total, figures
-
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
         batch = next(batches)
         z, y = self.there_and_back(batch)
         error = self.student.pixels(y - batch.z0, batch.condition)
-        latent, pixel, unit = robust_latent_loss(y, batch.z0, self.encoder.energy), pixel_loss(error), unit_loss(z)
+        latent, pixel, unit = robust_latent_loss(y, batch.z0, self.fixed.energy), pixel_loss(error), unit_loss(z)
         terms, figures = self.picture_terms(y, batch.z0, batch)
         loss = latent + pixel + self.settings.unit * unit + terms
         figures |= {"latent": float(latent.detach()), "pixel": float(pixel.detach()), "unit": float(unit.detach())}

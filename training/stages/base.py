@@ -35,6 +35,7 @@ def build(recipe: Recipe, weights: Weights | None = None, world: World = ALONE, 
         generator = Generator(PRESETS[recipe.model])
     if weights is not None:
         generator.load_state_dict(weights)
+    generator.freeze_codec()
     generator.network.recompute = recipe.recompute and train
     if not train:
         generator.eval().requires_grad_(False)
@@ -67,18 +68,18 @@ class Stage(ABC):
         self.learners = {"student": self.learner(student, settings.learning_rate, settings.steps)}
         self.kept: dict[str, Generator] = {}
         """Networks that are not trained but change during the stage."""
-        self.energy = self.channel_energy(student)
-        """(96 1 1): what an error of each latent channel counts."""
+        self.energy = student.energy if recipe.loss == "robust" else torch.ones_like(student.energy)
+        """(c 1 1): what an error of each latent channel counts; 1 in the paper."""
 
     @classmethod
     def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
         """Stages whose results this one starts from."""
         return ()
 
-    def channel_energy(self, generator: Generator) -> Tensor:
-        """Robust: deviation of each latent channel over their root mean square. Else 1, as the paper counts."""
-        spread = generator.deviation / generator.deviation.square().mean().sqrt()
-        return spread if self.recipe.loss == "robust" else torch.ones_like(spread)
+    @property
+    def encoder(self) -> Generator:
+        """What makes the latents of batches."""
+        return self.student
 
     def learner(self, network: torch.nn.Module, peak: float, steps: int) -> Learner:
         """A learner with the stage's common settings."""
@@ -141,13 +142,23 @@ class Stage(ABC):
 
     def pixel_terms(self, x0: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
         """Weighted temporal and consistency losses of a clean estimate, in pixels; those of weight 0 are left out."""
-        total, figures = x0.new_zeros(()), {}
+        if not self.common.temporal and not self.common.consistency:
+            return x0.new_zeros(()), {}
+        y = self.student.coefficients(x0, batch.condition)
+        with torch.no_grad():
+            truth = self.student.coefficients(batch.z0, batch.condition)
+        return self.picture_terms(y, truth, batch)
+
+    def picture_terms(self, y: Tensor, truth: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
+        """`pixel_terms` of normalised coefficients."""
+        total, figures = y.new_zeros(()), {}
         if self.common.temporal:
-            flicker = temporal_loss(self.student.decode(x0 - batch.z0, batch.condition), batch.flow, batch.mask)
+            error = self.student.pixels(y - truth, batch.condition)
+            flicker = temporal_loss(error, batch.flow, batch.mask)
             total, figures["temporal"] = total + self.common.temporal * flicker, float(flicker.detach())
         if self.common.consistency:
-            mismatch = self.student.mismatch(x0, batch.condition)
-            missed = consistency_loss(frames_of(mismatch, x0.shape[1]), batch.clean)
+            mismatch = frames_of(self.student.mismatch(y, batch.condition), y.shape[1])
+            missed = consistency_loss(mismatch, batch.clean)
             total, figures["consistency"] = total + self.common.consistency * missed, float(missed.detach())
         return total, figures
 

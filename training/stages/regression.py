@@ -18,7 +18,12 @@ class Regression(Stage):
     name = "regression"
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
-        super().__init__(recipe, recipe.regression, build(recipe, handed.get(START), world), world)
+        weights = handed.get("autoencoder", handed.get(START))
+        super().__init__(recipe, recipe.regression, build(recipe, weights, world), world)
+
+    @classmethod
+    def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
+        return ("autoencoder",) if "autoencoder" in recipe.stages else ()
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
         batch = next(batches)

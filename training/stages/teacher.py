@@ -15,6 +15,8 @@ from training.stages.base import START, Figures, Stage, Weights, build
 
 SMALLEST = 0.02
 """Least t: below it z_t is the target itself."""
+BEFORE = ("regression", "autoencoder")
+"""Stages whose result the teacher starts from: the first of these that the recipe has."""
 
 
 class Teacher(Stage):
@@ -23,13 +25,13 @@ class Teacher(Stage):
     name = "teacher"
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
-        weights = handed.get("regression", handed.get(START))
+        weights = next((handed[name] for name in (*BEFORE, START) if name in handed), None)
         super().__init__(recipe, recipe.teacher, build(recipe, weights, world), world)
         self.soft, self.drop = recipe.teacher.soft, recipe.teacher.drop
 
     @classmethod
     def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
-        return ("regression",) if "regression" in recipe.stages else ()
+        return next(((name,) for name in BEFORE if name in recipe.stages), ())
 
     def times(self, step: int, batch: Batch) -> Tensor:
         """t of each sample, (b,)."""

@@ -56,6 +56,7 @@ def _pixels(recipe: Recipe, settings: StageRecipe) -> Iterator[Pass]:
     """The terms in pixels, where they have a weight."""
     if PRESETS[recipe.model].codec == "learned" and (settings.temporal > 0 or settings.consistency > 0):
         yield Pass("decode", "through", 1, "coefficients of the student's latents", full=True)
+        yield Pass("decode", "forward", 1, "those of the truth's", full=True)
     yield from _in_pixels(settings)
 
 

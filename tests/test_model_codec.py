@@ -9,7 +9,7 @@ from torch import Tensor
 
 from duovsr_vs.metrics.resample import resize
 from duovsr_vs.model import codec
-from duovsr_vs.model.config import CELL, LATENT_CHANNELS, LATENT_PER_PIXEL, SCALE
+from duovsr_vs.model.config import CELL, COEFFICIENTS, LATENT_PER_PIXEL, SCALE
 from duovsr_vs.model.resample import back_project, enlarge, shrink
 
 
@@ -29,7 +29,7 @@ def test_encoding_undoes_decoding() -> None:
 
 
 def test_a_decoded_residual_is_encoded_to_the_same_coefficients() -> None:
-    z = normal(2, LATENT_CHANNELS, 3, 5)
+    z = normal(2, COEFFICIENTS, 3, 5)
     residual = codec.decode_residual(z)
     assert residual.shape == (2, 3, SCALE * CELL * 3, SCALE * CELL * 5)
     torch.testing.assert_close(codec.encode_residual(residual), z)
@@ -64,7 +64,7 @@ def test_the_latent_grid_is_a_rearrangement() -> None:
 
 
 def test_cell_decoding_is_decode_residual() -> None:
-    z = normal(2, LATENT_CHANNELS, 4, 3, dtype=torch.float32)
+    z = normal(2, COEFFICIENTS, 4, 3, dtype=torch.float32)
     cells = codec.fixed_convolution(z, codec.cell_decoding())
     quick = rearrange(cells, "b (y c x) h w -> b c (h y) (w x)", c=3, x=SCALE * CELL)
     torch.testing.assert_close(quick, codec.decode_residual(z), rtol=0, atol=1e-5)
@@ -72,7 +72,7 @@ def test_cell_decoding_is_decode_residual() -> None:
 
 def test_cell_shrink_is_the_shrunk_residual() -> None:
     """Inside; at the border the residual is taken as zero beyond the frame."""
-    z = normal(1, LATENT_CHANNELS, 6, 7, dtype=torch.float32)
+    z = normal(1, COEFFICIENTS, 6, 7, dtype=torch.float32)
     z[..., [0, -1], :] = 0
     z[..., :, [0, -1]] = 0
     quick = codec.from_latent_grid(codec.fixed_convolution(z, codec.cell_shrink()))

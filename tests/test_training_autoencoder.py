@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import synthetic_clip
 from torch import Tensor
-from training_files import SMOKE, arrays, batches, copy_of, count_gradients, same
+from training_files import SMOKE, arrays, batches, copy_of, count_gradients, make_pack, same
 
+from duovsr_vs.engine import selftest
+from duovsr_vs.engine.options import Options
+from duovsr_vs.engine.upscaler import Upscaler
 from duovsr_vs.errors import OptionError
 from duovsr_vs.model.config import PRESETS
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch
+from training.export import export
 from training.losses import pixel_loss, unit_loss
 from training.recipes import AutoencoderRecipe, Recipe
+from training.results import Results
+from training.run import Run
 from training.stages.autoencoder import Autoencoder
-from training.stages.base import START
+from training.stages.base import START, Weights
+from training.stages.regression import Regression
+from training.watch import LOG
 
 MODEL = "toy-learned"
 HELD_OUT = 500
@@ -141,6 +152,49 @@ def test_weights_to_begin_with_are_taken_without_their_statistics(
     again = Autoencoder(recipe(), {START: work.result()})
     assert again.codec.normalisation.deviation.tolist() != work.codec.normalisation.deviation.tolist()
     assert lost(again.student) == pytest.approx(lost(work.averaged()), rel=1e-3)
+
+
+# -- what later stages do with it -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def handed_on(trained: tuple[Autoencoder, list[dict[str, float]]]) -> tuple[Weights, Weights]:
+    """Results of the codec's stage, and of three updates of the regression that follows it."""
+    codec = trained[0].result()
+    chosen = replace(recipe(), regression=replace(SMOKE.regression, steps=3, temporal=0.15, consistency=0.5))
+    work = Regression(chosen, {"autoencoder": codec})
+    given = batches(work.student)
+    for step in range(3):
+        work.update(step, given)
+    return codec, work.result()
+
+
+def test_a_later_stage_trains_the_flow_network_and_hands_the_codec_on_as_it_is(
+    handed_on: tuple[Weights, Weights],
+) -> None:
+    before, after = handed_on
+    assert before.keys() == after.keys()
+    changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"network"}
+    assert "codec.normalisation.deviation" in after
+
+
+def test_a_run_trains_the_codec_first_and_its_export_upscales(tmp_path: Path) -> None:
+    small = {"steps": 2, "batch": 2, "patch": 24}
+    stages = {name: replace(SMOKE.stage(name), **small) for name in ("autoencoder", "regression")}
+    chosen = replace(recipe(), stages=("autoencoder", "regression"), **stages)  # type: ignore[arg-type]
+    run_folder, data = tmp_path / "run", make_pack(tmp_path)
+    Run(chosen, data, run_folder, say=lambda _: None).all_stages()
+    results = Results(run_folder, chosen)
+    codec, model = results.weights("autoencoder"), results.weights("regression")
+    assert all(torch.equal(codec[name], model[name]) for name in codec if name.startswith("codec."))
+    lines = [json.loads(line) for line in (run_folder / "autoencoder" / LOG).read_text().splitlines()]
+    assert [line["step"] for line in lines if "ceiling" in line] == [1, 2]
+    export(results, data, tmp_path / "model.safetensors", 0.5)
+    options = Options(model=str(tmp_path / "model.safetensors"), device="cpu", precision="float32", detail=0.25)
+    frame = list(Upscaler(options, 32, 24).stream(synthetic_clip(3, 24, 32)))[1]
+    assert frame.shape == (3, 96, 128) and bool(torch.isfinite(frame).all())
+    assert "gives its golden frame" in selftest.run(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("model", ["tiny", "nano"])

@@ -19,7 +19,6 @@ CHROMA_COEFFICIENTS = 4
 LATENT_PER_PIXEL = LUMA_COEFFICIENTS + 2 * CHROMA_COEFFICIENTS
 COEFFICIENTS = LATENT_PER_PIXEL * CELL * CELL
 """Coefficients of a latent position: the channels of the fixed codec's latents, and what a learned one makes its of."""
-LATENT_CHANNELS = COEFFICIENTS
 CODEC_FIELDS = ("codec", "latent_channels", "codec_channels", "codec_blocks")
 NULL_CLASS = 0
 """Quality class that says nothing; guidance pushes away from it."""

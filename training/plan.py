@@ -77,7 +77,7 @@ class StagePlan:
     """Latent positions x frames per update."""
     memory: Memory
     seconds: float | None
-    """Of the whole stage; None if the peak is unknown."""
+    """Of all updates, without evaluation and the making of pairs; None if the peak is unknown."""
     passes: tuple[Pass, ...]
 
     @property

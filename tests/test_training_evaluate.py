@@ -34,7 +34,7 @@ from training.data.shards import read_index
 from training.evaluate import main
 from training.evaluation.measures import LR_ONLY, WITH_TRUTH
 from training.evaluation.methods import RESAMPLERS
-from training.evaluation.results import Results, write
+from training.evaluation.findings import Findings, write
 from training.evaluation.sets import find
 from training.evaluation.tables import show
 
@@ -152,25 +152,25 @@ def test_a_model_against_itself_differs_by_nothing_and_another_by_something(tiny
 
 
 def test_differences_are_paired_by_clip_and_drawn_by_film() -> None:
-    results = Results(("lanczos", "mine"), ("psnr_y",), {f"clip{n}": f"film{n // 2}" for n in range(16)})
+    findings = Findings(("lanczos", "mine"), ("psnr_y",), {f"clip{n}": f"film{n // 2}" for n in range(16)})
     for n in range(16):
         hardness = 5.0 * n  # clips differ far more than the methods do
-        results.add("web", f"clip{n}", "lanczos", {"psnr_y": hardness})
-        results.add("web", f"clip{n}", "mine", {"psnr_y": hardness + 0.1 + 0.01 * (n % 3)})
-    found = results.differences()["web"]["lanczos"]["psnr_y"]
+        findings.add("web", f"clip{n}", "lanczos", {"psnr_y": hardness})
+        findings.add("web", f"clip{n}", "mine", {"psnr_y": hardness + 0.1 + 0.01 * (n % 3)})
+    found = findings.differences()["web"]["lanczos"]["psnr_y"]
     assert found.mean == pytest.approx(0.11, abs=0.005) and 0.1 <= found.low < found.high <= 0.12
     assert found.resolved and (found.groups, found.count) == (8, 16)
 
 
 def test_the_tables_name_every_clip_and_say_what_is_not_resolved() -> None:
     rng = np.random.default_rng(0)
-    results = Results(("lanczos", "mine"), ("psnr_y", "niqe", "musiq"), {f"clip{n}": f"clip{n}" for n in range(8)})
+    findings = Findings(("lanczos", "mine"), ("psnr_y", "niqe", "musiq"), {f"clip{n}": f"clip{n}" for n in range(8)})
     for n in range(8):
-        results.add("web", f"clip{n}", "lanczos", {"psnr_y": 30.0, "niqe": 5.0, "musiq": math.nan})
+        findings.add("web", f"clip{n}", "lanczos", {"psnr_y": 30.0, "niqe": 5.0, "musiq": math.nan})
         own = {"psnr_y": 31.0 + 0.1 * n, "niqe": 5 + float(rng.normal()), "musiq": math.nan}
-        results.add("web", f"clip{n}", "mine", own)
+        findings.add("web", f"clip{n}", "mine", own)
     console = Console(record=True, width=120)
-    show(results, {"musiq"}, console)
+    show(findings, {"musiq"}, console)
     text = console.export_text()
     assert all(f"clip{n}" in text for n in range(8)) and "mean of lanczos" in text
     rows = {line.split()[0]: line for line in text.split("mine minus")[1].splitlines() if line.strip()}

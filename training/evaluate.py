@@ -25,7 +25,7 @@ from duovsr_vs.metrics.bootstrap import FEWEST
 from training.evaluation.measures import WITH_TRUTH, Measures, choose
 from training.evaluation.methods import MEANING, RESAMPLERS, Method, Model, open_models
 from training.evaluation.networks import open_networks
-from training.evaluation.results import Results, write
+from training.evaluation.findings import Findings, write
 from training.evaluation.sets import EvaluationClip, EvaluationSet, find
 from training.evaluation.tables import show
 
@@ -47,21 +47,21 @@ class Evaluation:
     frames: int
     seed: int
 
-    def run(self, say: Callable[[str], None], keep: Callable[[Results], None]) -> Results:
-        """Measure clip after clip; `keep` hears of the results after each of them."""
+    def run(self, say: Callable[[str], None], keep: Callable[[Findings], None]) -> Findings:
+        """Measure clip after clip; `keep` hears of the findings after each of them."""
         names = (*self.measures.names, *(network.name for network in self.measures.networks))
         groups = {clip.name: clip.group for clip in self.data.clips}
-        results = Results(tuple(method.label for method in self.methods), names, groups)
+        findings = Findings(tuple(method.label for method in self.methods), names, groups)
         for number, clip in enumerate(self.data.clips, 1):
             try:
-                self._clip(clip, results)
+                self._clip(clip, findings)
             except DuoVsrError as error:
                 raise EvaluationError(f"{clip.name}: {error}") from error
             say(f"[{number}/{len(self.data.clips)}] {clip.name}")
-            keep(results)
-        return results
+            keep(findings)
+        return findings
 
-    def _clip(self, clip: EvaluationClip, results: Results) -> None:
+    def _clip(self, clip: EvaluationClip, findings: Findings) -> None:
         truth = clip.read_truth(self.frames)
         reference = None
         for kind in self.kinds:
@@ -69,9 +69,9 @@ class Evaluation:
             if reference is None or truth is None:
                 reference = self.measures.reference(truth, lr)
             for method in self.methods:
-                results.add(kind, clip.name, method.label, self.measures.score(method.upscale(lr), lr, reference))
+                findings.add(kind, clip.name, method.label, self.measures.score(method.upscale(lr), lr, reference))
         if reference is not None and truth is not None:
-            results.truth[clip.name] = reference.own()
+            findings.truth[clip.name] = reference.own()
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -164,16 +164,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in (head["data"], f"machine: {head['machine']}", *notes):
             say(line)
 
-        def keep(results: Results, complete: bool = False) -> None:
+        def keep(findings: Findings, complete: bool = False) -> None:
             if options.out is not None:
-                write(options.out, head | results.record(complete))
+                write(options.out, head | findings.record(complete))
 
         if options.out is not None:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.open("a").close()  # a place that cannot be written to shows now
-        results = evaluation.run(say, keep)
-        keep(results, complete=True)
-    show(results, {network.name for network in evaluation.measures.networks if network.lower_is_better})
+        findings = evaluation.run(say, keep)
+        keep(findings, complete=True)
+    show(findings, {network.name for network in evaluation.measures.networks if network.lower_is_better})
     return 0
 
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from duovsr_vs.metrics.bootstrap import FEWEST, Interval
-from training.evaluation.results import Results, Values, mean_of
+from training.evaluation.findings import Findings, Values, mean_of
 
 HEADS = {
     "psnr_y": "PSNR-Y ↑",
@@ -30,15 +30,15 @@ _WIDE = 160
 """Columns where the output is no terminal."""
 
 
-def show(results: Results, lower: Collection[str], console: Console | None = None) -> None:
+def show(findings: Findings, lower: Collection[str], console: Console | None = None) -> None:
     """Print all tables. lower: further measures (pyiqa's) of which less is better."""
     console = console or Console()
     if not console.is_terminal:
         console.width = max(console.width, _WIDE)
-    heads = {m: HEADS.get(m) or f"{m} {'↓' if m in lower else '↑'}" for m in results.measures}
-    for kind, differences in results.differences().items():
-        console.print(_clips(results, kind, heads))
-        console.print(_gains(results, kind, differences, heads))
+    heads = {m: HEADS.get(m) or f"{m} {'↓' if m in lower else '↑'}" for m in findings.measures}
+    for kind, differences in findings.differences().items():
+        console.print(_clips(findings, kind, heads))
+        console.print(_gains(findings, kind, differences, heads))
 
 
 def _table(title: str, heads: Sequence[str], left: int = 1) -> Table:
@@ -49,25 +49,25 @@ def _table(title: str, heads: Sequence[str], left: int = 1) -> Table:
     return table
 
 
-def _clips(results: Results, kind: str, heads: dict[str, str]) -> Table:
+def _clips(findings: Findings, kind: str, heads: dict[str, str]) -> Table:
     """The model on each clip, then the means of all methods."""
-    clips = results.scores[kind]
-    table = _table(f"{kind}: {results.model} on each clip, then means", ["", *heads.values()])
+    clips = findings.scores[kind]
+    table = _table(f"{kind}: {findings.model} on each clip, then means", ["", *heads.values()])
     for name, methods in clips.items():
-        table.add_row(escape(name), *_cells(methods[results.model], heads))
+        table.add_row(escape(name), *_cells(methods[findings.model], heads))
     table.add_section()
-    if results.truth:
-        own = {m: mean_of(results.truth[name].get(m, math.nan) for name in clips) for m in heads}
+    if findings.truth:
+        own = {m: mean_of(findings.truth[name].get(m, math.nan) for name in clips) for m in heads}
         table.add_row("mean of the ground truth", *_cells(own, heads))
-    for method, values in results.means()[kind].items():
-        style = "bold" if method == results.model else None
+    for method, values in findings.means()[kind].items():
+        style = "bold" if method == findings.model else None
         table.add_row(escape(f"mean of {method}"), *_cells(values, heads), style=style)
     return table
 
 
-def _gains(results: Results, kind: str, differences: dict[str, dict[str, Interval]], heads: dict[str, str]) -> Table:
+def _gains(findings: Findings, kind: str, differences: dict[str, dict[str, Interval]], heads: dict[str, str]) -> Table:
     """Model minus each other method, with the interval."""
-    table = _table(f"{kind}: {results.model} minus …, mean and 95 % interval", ["", *(escape(o) for o in differences)])
+    table = _table(f"{kind}: {findings.model} minus …, mean and 95 % interval", ["", *(escape(o) for o in differences)])
     for measure, head in heads.items():
         table.add_row(head, *(in_words(measure, others[measure]) for others in differences.values()))
     return table

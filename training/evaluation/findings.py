@@ -16,7 +16,7 @@ type Values = dict[str, float]
 
 
 @dataclass(slots=True)
-class Results:
+class Findings:
     """What an evaluation found. Methods are in the order of the tables, the model that is judged last."""
 
     methods: tuple[str, ...]

@@ -184,7 +184,7 @@ class Ablation:
         sources = len({segment.source for segment in self.segments})
         scale = "" if self.scale == 1 else f", a rehearsal with {self.scale:g} of the updates"
         return (
-            f"{len(self.segments)} held-out segments of {sources} sources, {len(record['seeds'])} seeds; 95 % "
+            f"{len(self.segments)} held-out segments of {sources} sources, seeds: {len(record['seeds'])}; 95 % "
             f"intervals, sources and seeds drawn{scale}"
         )
 
@@ -202,12 +202,17 @@ class Ablation:
             "Difference of the two arms, its interval, and the verdict:",
             "",
             *figures.directions_table(record["comparisons"]),
+            "Stage III ranks its candidates by SSIMULACRA2 and NIQE among others (on training clips), so for it the "
+            "texture distance and the detail are the measures that nothing was trained for.",
+            "",
             "Means over segments and seeds:",
             "",
             *figures.means_table(record["scores"]),
             "",
             "Norm of the student's gradient before clipping, one value for each seed; the last column is the share of "
-            "the GAN's gradient to that of DMD, both at the student's output:",
+            "the GAN's gradient to that of DMD, both at the student's output. With Stage I the variance is lower in "
+            f"{figures.calmer(record['gradients'], 'variance')} seeds, relative to the mean in "
+            f"{figures.calmer(record['gradients'], 'relative_variance')}.",
             "",
             *figures.gradient_table(
                 record["gradients"], {arm: record["gan_to_dmd"].get(arm, []) for arm in record["gradients"]}

@@ -18,6 +18,9 @@ Real = npt.NDArray[np.float64]
 Scores = dict[str, dict[int, dict[str, list[float]]]]
 """arm -> seed -> measure -> value on each segment."""
 
+FEWEST_SEEDS = 3
+"""Below this nothing counts as resolved: what one training shows may be that training's luck."""
+
 AGREES, DISAGREES, OPEN = "as in the paper", "the other way round", "not resolved"
 
 
@@ -45,9 +48,9 @@ def crossed_interval(differences: Real, sources: Sequence[str], resamples: int =
     return Interval(float(cells.mean()), float(low), float(high), count, groups)
 
 
-def verdict(interval: Interval, sign: int) -> str:
+def verdict(interval: Interval, sign: int, seeds: int) -> str:
     """sign: 1 where more is better."""
-    if not interval.resolved:
+    if not interval.resolved or seeds < FEWEST_SEEDS:
         return OPEN
     return AGREES if sign * interval.mean > 0 else DISAGREES
 
@@ -61,7 +64,7 @@ def compare(scores: Scores, direction: Direction, sources: Sequence[str]) -> dic
         differences = np.array([a[seed][name] for seed in seeds]) - np.array([b[seed][name] for seed in seeds])
         interval = crossed_interval(differences, sources)
         per_seed = [float(np.nanmean(row)) for row in differences]
-        found[name] = {**asdict(interval), "per_seed": per_seed, "verdict": verdict(interval, sign)}
+        found[name] = {**asdict(interval), "per_seed": per_seed, "verdict": verdict(interval, sign, len(seeds))}
     return found
 
 
@@ -83,6 +86,13 @@ def gradient_summary(norms: dict[str, dict[int, list[float]]]) -> dict[str, dict
         relative = [v / m**2 if m > 0 else float("nan") for v, m in zip(variances, means, strict=True)]
         result[arm] = {"mean": means, "variance": variances, "relative_variance": relative}
     return result
+
+
+def calmer(gradients: dict[str, dict[str, list[float]]], key: str) -> str:
+    """In how many seeds the gradients of Stage II vary less after Stage I than without it; the paper says they do."""
+    pair = [gradients.get(arm, {}).get(key, []) for arm in ("full", "no_stage_1")]
+    both = list(zip(*pair, strict=False))
+    return f"{sum(a < b for a, b in both)} of {len(both)}"
 
 
 # -- markdown -----------------------------------------------------------------------------------------------------

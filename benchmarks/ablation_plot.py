@@ -62,7 +62,7 @@ def _gradients(axis: Any, norms: dict[str, dict[int, list[float]]]) -> None:
             axis.plot(np.arange(len(smooth)) + width, smooth, color=colour, label="" if n else titles[arm], linewidth=1)
     axis.set_title(f"Norm of stage II's gradient, mean of {WINDOW} updates", fontsize=10)
     axis.set_xlabel("update", fontsize=8)
-    axis.set_yscale("log")
+    axis.set_ylim(bottom=0)
     axis.tick_params(labelsize=8)
     if norms:
         axis.legend(fontsize=8, frameon=False)

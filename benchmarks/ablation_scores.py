@@ -97,7 +97,7 @@ def _cut(clip: Clip, side: int) -> Clip:
 
 @cache
 def _transform() -> tuple[Real, npt.NDArray[np.intp]]:
-    """The DCT of a block as (64, 64), and the band of each coefficient by its distance from DC, which is in none (−1)."""
+    """The DCT of a block as (64, 64), and the band of each coefficient by its distance from DC, itself in none (−1)."""
     line = np.stack([cv2.dct(row).ravel() for row in np.eye(_BLOCK)], 1)
     radius = np.hypot(*np.mgrid[:_BLOCK, :_BLOCK]).ravel()
     edges = np.array([0.5, 1.5, 2.5, 4.0, 6.0, 20.0])

@@ -97,6 +97,16 @@ def test_a_segment_without_a_value_is_left_out() -> None:
     assert figures.crossed_interval(differences, SOURCES).groups == 7
 
 
+def test_few_seeds_resolve_nothing() -> None:
+    two = {arm: {seed: by[seed] for seed in (0, 1)} for arm, by in made_up(1.0).items()}
+    assert {e["verdict"] for e in figures.comparisons(two, SOURCES)["joint > DMD alone"].values()} == {figures.OPEN}
+
+
+def test_gradients_are_compared_seed_by_seed() -> None:
+    found = {"full": {"variance": [1.0, 5.0, 1.0]}, "no_stage_1": {"variance": [2.0, 4.0, 2.0]}}
+    assert figures.calmer(found, "variance") == "2 of 3"
+
+
 def test_few_sources_resolve_nothing() -> None:
     assert not figures.crossed_interval(np.ones((SEEDS, 5)), [str(n) for n in range(5)]).resolved
 

@@ -32,9 +32,9 @@ from training.data.arrays import U8
 from training.data.degrade import degrade
 from training.data.shards import read_index
 from training.evaluate import main
+from training.evaluation.findings import Findings, write
 from training.evaluation.measures import LR_ONLY, WITH_TRUTH
 from training.evaluation.methods import RESAMPLERS
-from training.evaluation.findings import Findings, write
 from training.evaluation.sets import find
 from training.evaluation.tables import show
 

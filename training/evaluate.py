@@ -22,10 +22,10 @@ from duovsr_vs.engine.machine import resolve_device
 from duovsr_vs.engine.options import Options
 from duovsr_vs.errors import DuoVsrError, OptionError
 from duovsr_vs.metrics.bootstrap import FEWEST
+from training.evaluation.findings import Findings, write
 from training.evaluation.measures import WITH_TRUTH, Measures, choose
 from training.evaluation.methods import MEANING, RESAMPLERS, Method, Model, open_models
 from training.evaluation.networks import open_networks
-from training.evaluation.findings import Findings, write
 from training.evaluation.sets import EvaluationClip, EvaluationSet, find
 from training.evaluation.tables import show
 

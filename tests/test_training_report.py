@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from training.report import ReportError, build, main
+from training.report_curves import MACHINE, gain_panels, machine_panels, panels
 from training.report_log import StageLog, read_stage
 from training.report_page import page, pictures, spread
 from training.report_plots import MOST, Panel, draw, thinned
@@ -166,12 +167,13 @@ def test_names_and_texts_of_any_kind_stay_texts(tmp_path: Path) -> None:
     lines = [{"step": n, HOSTILE: n, "event": HOSTILE, "machine": HOSTILE} for n in (1, 2)]
     evaluation = {"<i>/<u>": 1.0, "+<i>/<u>": 1.0}
     folder = write(tmp_path, stage, *lines, {"step": 2, "evaluation": evaluation})
-    sample(folder, "000002-<img onerror='x'>", np.zeros((4, 4, 3), np.uint8))
+    sample(folder, "000002-\" onload=\"x <img onerror='x'>", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "recipe.json").write_text(json.dumps({"name": HOSTILE, "model": HOSTILE}))
     read = Reader(build(tmp_path))
     assert not {"script", "i", "u"} & {tag for tag, _ in read.tags}
     assert [tag for tag, _ in read.tags].count("b") == sum(tag == "svg" for tag, _ in read.tags)  # one title a plot
-    assert read.all("onerror") == [] and read.all("alt") == ["<img onerror='x'>, step 2"]
+    assert read.all("onerror") == read.all("onload") == []
+    assert read.all("alt") == ["\" onload=\"x <img onerror='x'>, step 2"]
     assert {HOSTILE, stage, f"step 1: {HOSTILE}", "LR: <i>", "<u>"} <= set(read.texts)
 
 
@@ -196,6 +198,16 @@ def test_damaged_lines_are_counted_and_the_others_are_shown(tmp_path: Path) -> N
     stage = read_stage(write(tmp_path, "teacher", {"step": 2, "latent": 2.0}, "{", {"step": 1, "latent": 1.0}, "[]"))
     assert stage.figures["latent"] == [(1, 1.0), (2, 2.0)] and stage.broken == 2
     assert findings(stage) == ["2 line(s) of teacher/log.jsonl make no sense and are left out."]
+
+
+def test_bytes_that_are_no_text_cost_one_line(tmp_path: Path) -> None:
+    folder = write(tmp_path, "teacher", {"step": 1, "latent": 1.0, "note": "x", "good": True})
+    log = folder / "log.jsonl"
+    log.write_bytes(log.read_bytes() + b"\xff\xfe\x00\n" + b'{"step": 2, "latent": 3}\n')
+    (tmp_path / "recipe.json").write_bytes(b"\xff")
+    stage = read_stage(folder)
+    assert stage.figures == {"latent": [(1, 1.0), (2, 3.0)]} and stage.broken == 1
+    assert "teacher" in Reader(build(tmp_path)).texts
 
 
 def test_a_step_that_stands_twice_counts_once(tmp_path: Path) -> None:
@@ -248,9 +260,10 @@ def test_the_page_is_written_beside_the_run_or_where_it_is_asked_for(
 
 
 def test_a_long_log_makes_a_small_page_and_keeps_its_spikes(tmp_path: Path) -> None:
-    curve = [(step, 1000.0 if step == 777 else math.nan if step < 40 else 1.0) for step in range(20000)]
+    curve = [(step, {777: 1000.0, 9000: -50.0}.get(step, 1.0 if step > 200 else math.nan)) for step in range(20000)]
     steps, means, least, greatest = thinned(curve)
-    assert len(steps) <= MOST and max(greatest) == 1000 and min(v for v in least if v == v) == 1 and max(means) < 1000
+    assert len(steps) <= MOST and math.isnan(means[0])
+    assert (max(greatest[3:]), min(least[3:])) == (1000, -50) and max(means[3:]) < 1000
     assert len(draw(Panel(title="latent", curves={"latent": curve}))) < 40_000
 
 
@@ -280,6 +293,41 @@ def test_plots_take_the_ink_of_the_page_and_labels_stay_as_they_are() -> None:
     assert {"$x_1$ <b>", "clip", "0.01", "1"} <= set(read.texts)
 
 
+def test_every_figure_stands_in_one_plot_and_is_compared_with_what_it_should_be() -> None:
+    heads = ["heads", "d_real", "d_fake", "saturated", "ratio"]
+    pairs = ["delta_w", "delta_l", "accuracy", "stopped"]
+    others = ["latent", "gradient", "gradient_fake", "guidance", "rate", "steps", "something_new"]
+    names = [*heads, *pairs, *others, *MACHINE]
+    stage = StageLog("a", Path("a"), figures={name: [(1, 0.5)] for name in names}, events=[(7, "resumed")])
+    every = [*panels(stage, {"clip": 0.25}), *machine_panels(stage)]
+    assert sorted(name for panel in every for name in panel.curves) == sorted(set(names) - {"stopped"})
+    lines = {name: set(panel.lines.values()) for panel in every for name in panel.curves if panel.lines}
+    assert lines == {
+        "heads": {2.0},
+        "gradient": {0.25},
+        "gradient_fake": {0.25},
+        "d_real": {-1, 1},
+        "d_fake": {-1, 1},
+        "ratio": {1},
+        "delta_w": {0},
+        "delta_l": {0},
+        "accuracy": {0.5},
+        "guidance": {0.01},
+    }
+    assert {name for panel in every if panel.percent for name in panel.curves} == {
+        *("saturated", "accuracy", "guidance", "mfu", "wait")
+    }
+    assert all(list(panel.marks) == [7] for panel in panels(stage, {}))
+
+
+def test_gains_are_drawn_by_kind_where_there_is_more_than_one_evaluation() -> None:
+    scores = {"clean/psnr_y": 30.0, "+clean/psnr_y": 0.5, "web/psnr_y": 28.0, "+web/psnr_y": 0.25}
+    stage = StageLog("a", Path("a"), evaluations={2: {**scores, "+web/psnr_y": 0.125}, 4: scores})
+    (panel,) = gain_panels(stage)
+    assert panel.curves == {"clean": [(2, 0.5), (4, 0.5)], "web": [(2, 0.125), (4, 0.25)]}
+    assert gain_panels(StageLog("a", Path("a"), evaluations={4: scores})) == []
+
+
 @pytest.mark.parametrize("share, words", [(0.001, "not the limit"), (0.05, "hardly the limit"), (0.4, "was a limit")])
 def test_the_verdict_on_data_follows_the_share_of_waiting(share: float, words: str) -> None:
     stage = StageLog("teacher", Path("teacher"), figures={"wait": [(1, share)]})
@@ -306,6 +354,7 @@ def test_a_log_line_stands_for_the_updates_since_the_one_before() -> None:
         ({"ratio": 20.0}, "pulls 20 times"),
         ({"ratio": 0.01}, "pulls only 0.01 times"),
         ({"delta_w": 0.1, "delta_l": 0.2}, "Δ of the winners is above 0"),
+        ({"stopped": 1.0}, "stopped by itself"),
         ({"guidance": 0.004}, "by 0.4 % only"),
         ({"latent": math.nan}, "latent was not a finite number at step 8."),
     ],
@@ -314,7 +363,15 @@ def test_what_asks_for_a_look_is_said_once(figures: dict[str, float], words: str
     stage = StageLog("a", Path("a"), figures={name: [(8, value)] for name, value in figures.items()})
     (said,) = findings(stage)
     assert words in said
-    good = {"d_real": 0.5, "d_fake": -0.5, "saturated": 0.3, "ratio": 1.0, "delta_w": -0.1, "guidance": 0.02}
+    good = {
+        "d_real": 0.5,
+        "d_fake": -0.5,
+        "saturated": 0.3,
+        "ratio": 1.0,
+        "delta_w": -0.1,
+        "stopped": 0.0,
+        "guidance": 0.02,
+    }
     assert findings(StageLog("a", Path("a"), figures={name: [(8, value)] for name, value in good.items()})) == []
 
 

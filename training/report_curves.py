@@ -11,6 +11,8 @@ from training.report_plots import Curve, Panel
 
 MACHINE = ("seconds", "samples_per_second", "tokens_per_second", "mfu", "wait", "memory_gb")
 """Figures about the machine, shown apart."""
+FLAGS = ("stopped",)
+"""Figures that are no curve; `findings` tells them in words."""
 GAINS = {"psnr_y": "PSNR-Y", "ssimulacra2": "SSIMULACRA2", "niqe": "NIQE", "e_warp_ratio": "E_warp ratio"}
 """Measures whose gain over the base resampler is drawn over the steps."""
 
@@ -95,6 +97,7 @@ LOSSES = {
     "features": "Distance of the score models' activations from those of the truth.",
     "fake": "Denoising error of the online score model on the student's output.",
     "heads": "Hinge loss of the heads; at 2 they know nothing.",
+    "anchor": "Distance of the output from the winners.",
     "preference": "At ln 2 winner and loser are told apart no better than by the reference.",
 }
 """What a loss says."""
@@ -105,7 +108,7 @@ LEVELS = {"heads": {"knows nothing": 2.0}, "preference": {"ln 2": 0.6931}}
 def panels(stage: StageLog, settings: Mapping[str, Any]) -> list[Panel]:
     """Plots of a stage: each loss in one of its own, then the groups. settings: the stage's part of the recipe."""
     marks = [step for step, _ in stage.events]
-    grouped = {name for group in GROUPS for name in _members(stage, group.names)} | set(MACHINE)
+    grouped = {name for group in GROUPS for name in _members(stage, group.names)} | {*MACHINE, *FLAGS}
     out = [
         Panel(
             title=name,

@@ -104,10 +104,13 @@ def _on_heads(stage: StageLog) -> list[str]:
 
 
 def _on_preference(stage: StageLog) -> list[str]:
-    winner = stage.recent("delta_w")
-    if winner is None or winner <= 0:
-        return []
-    return [f"Δ of the winners is above 0 at the end ({winner:.2g}): the student moves away from what was preferred."]
+    out = []
+    winner, stopped = stage.recent("delta_w"), stage.values("stopped")
+    if winner is not None and winner > 0:
+        out.append(f"Δ of the winners is above 0 at the end ({winner:.2g}): the student leaves what was preferred.")
+    if stopped and stopped[-1] > 0:
+        out.append("The stage stopped by itself, because Δ of the winners stayed above 0.")
+    return out
 
 
 def _on_guidance(stage: StageLog) -> list[str]:

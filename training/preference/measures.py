@@ -19,6 +19,7 @@ from duovsr_vs.metrics.temporal import Motion, warping_error
 from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.resample import enlarge
 from training.batch import Batch
+from training.data.degrade import KINDS
 from training.validate import as_clip
 
 
@@ -40,17 +41,18 @@ def motions_ahead(flow: npt.NDArray[np.float32], mask: npt.NDArray[np.uint8]) ->
 def measure(frames: Sequence[Clip], arrays: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
     """Measures (k,) of candidates for one sample.
 
+    The shrunk output is compared with clean LR only: of another it should not keep blocks and noise.
     frames: of `decoded`.  arrays: of `PackedClips.batch`, one sample.
     """
     hr, lr = arrays["hr"][0], arrays["lr"][0][1:-1]
     motion = motions_ahead(arrays["flow"][0], arrays["mask"][0])
-    detail = detail_energy(hr)
+    detail, is_clean = detail_energy(hr), int(arrays["kind"][0]) == KINDS.index("clean")
     taken: dict[str, Callable[[Clip], float]] = {
         "niqe": _niqe,
         "psnr_y": lambda out: psnr_y(hr, out),
         "e_warp": lambda out: warping_error(out[::-1], motion),
         "detail_ratio": lambda out: detail_energy(out) / detail if detail > 0 else float("nan"),
-        "shrink_psnr": lambda out: shrink_back_psnr(lr, out),
+        "shrink_psnr": lambda out: shrink_back_psnr(lr, out) if is_clean else float("nan"),
         "colour_shift": lambda out: colour_shift(lr, out),
     }
     values = {name: np.array([take(out) for out in frames]) for name, take in taken.items()}

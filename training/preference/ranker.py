@@ -23,15 +23,15 @@ SIGNS = {"ssimulacra2": 1.0, "niqe": -1.0, "model": 1.0, "logit": 1.0, "e_warp":
 """1 where more is better. PSNR-Y has no say on purpose: it shows whether the ranking is being cheated."""
 
 SHRINK_LOSS = 1.0
-"""dB of shrink-back PSNR that a candidate may lose against the best of its group."""
+"""dB of shrink-back PSNR that a candidate may lose against the best of its group …"""
+SHRINK_ENOUGH = 50.0
+"""… unless it has this much, where rounding to 8 bits hides the rest."""
 COLOUR_SHIFT = 2.0
 """Greatest shift of the mean colour against the LR, in levels of 1/255."""
 WARP_EXCESS = 1.25
 """Greatest E_warp in terms of the group's median."""
 DETAIL_EXCESS = 1.5
 """Greatest high-frequency energy in terms of the ground truth's."""
-CHANCE = 2.5
-"""Deviations between the best and the worst of six candidates that are equal but for the seed (expected: 2.53)."""
 
 
 def weights_of(settings: PreferenceRecipe) -> dict[str, float]:
@@ -52,7 +52,7 @@ def vetoes(measures: Measures) -> dict[str, Flags]:
     """
     shrink, shift, warp, detail = (measures[n] for n in ("shrink_psnr", "colour_shift", "e_warp", "detail_ratio"))
     return {
-        "shrink": shrink < _of(np.max, shrink) - SHRINK_LOSS,
+        "shrink": shrink < np.minimum(_of(np.max, shrink) - SHRINK_LOSS, SHRINK_ENOUGH),
         "colour": shift > COLOUR_SHIFT,
         "flicker": warp > WARP_EXCESS * _of(np.median, warp),
         "detail": detail > DETAIL_EXCESS,
@@ -99,8 +99,8 @@ class Scale:
             total = total + self.weight[n] * SIGNS[n] * (measures[n] - self.mean[n]) / self.deviation[n]
         return total
 
-    def chance(self, noise: Mapping[str, float]) -> float:
-        """Deviation of the score of a candidate that is made again: √Σ (weight · σ/deviation)², σ by measure."""
+    def noise(self, noise: Mapping[str, float]) -> float:
+        """By how much the score of a candidate changes that is made again: √Σ (weight · change/deviation)²."""
         return float(np.sqrt(sum((self.weight[n] * noise[n] / self.deviation[n]) ** 2 for n in self.telling)))
 
 
@@ -128,8 +128,8 @@ class Verdict:
         return float(self.scores[self.best] - self.scores[self.worst])
 
     def is_clear(self, noise: Mapping[str, float]) -> bool:
-        """The gap is more than candidates would show that differ by the seed alone; noise: of `rerun_noise`."""
-        return self.gap > CHANCE * self.scale.chance(noise)
+        """The gap is more than the seed alone changes; noise: of `rerun_noise`."""
+        return self.gap > self.scale.noise(noise)
 
 
 def rank(measures: Measures, weights: Mapping[str, float]) -> Verdict | None:
@@ -142,12 +142,12 @@ def rank(measures: Measures, weights: Mapping[str, float]) -> Verdict | None:
 
 
 def rerun_noise(twice: Sequence[Measures]) -> dict[str, float]:
-    """σ of each measure by the seed alone: √⟨(a − b)²/2⟩ over candidates that were made twice, (2,) each.
+    """By how much the seed alone changes each measure: √⟨(a − b)²⟩ over candidates that were made twice, (2,) each.
 
     0 where nothing was measured.
     """
     noise = {}
     for name in SIGNS:
         pairs = [m[name] for m in twice if name in m and np.isfinite(m[name]).all()]
-        noise[name] = float(np.sqrt(np.mean([(a - b) ** 2 / 2 for a, b in pairs]))) if pairs else 0.0
+        noise[name] = float(np.sqrt(np.mean([(a - b) ** 2 for a, b in pairs]))) if pairs else 0.0
     return noise

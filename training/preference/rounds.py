@@ -23,6 +23,11 @@ from training.preference.pairs import Pairs, make_pairs
 from training.recipes import PreferenceRecipe, Recipe
 
 Weights = Mapping[str, Tensor]
+MADE_BY = (
+    *("pairs", "candidates", "truth_share", "noise_scale", "latent_gain", "mixed", "patch", "frames"),
+    *("rank_ssimulacra2", "rank_niqe", "rank_model", "rank_logit", "rank_warp"),
+)
+"""Fields of the recipe that pairs depend on; with another β the same ones serve again."""
 
 
 def round_of(step: int, settings: PreferenceRecipe) -> int:
@@ -36,7 +41,8 @@ def mark(recipe: Recipe, handed: Mapping[str, Weights], files: Sequence[Path], c
 
     files: what stage II left for candidates and their judge.
     """
-    known = [asdict(recipe.preference), recipe.seed, recipe.video_share, recipe.model]
+    fields = asdict(recipe.preference)
+    known: list[object] = [[fields[name] for name in MADE_BY], recipe.seed, recipe.video_share, recipe.model]
     known += [[row.source, row.shard, row.hr_offset] for row in clips.rows]
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for name in sorted(handed):

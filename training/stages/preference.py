@@ -13,7 +13,7 @@ from duovsr_vs.model.generator import Generator
 from training.batch import Batch, prepare, shared_noise, uniform
 from training.checkpoints import read_tensors
 from training.data.dataset import PackedClips
-from training.distributed import ALONE, World, whole
+from training.distributed import ALONE, World, settle, whole
 from training.losses import anchor_loss, denoising_error, preference_loss
 from training.preference.groups import Makers
 from training.preference.judge import Judge
@@ -45,8 +45,6 @@ class Preference(Stage):
         """The weight average as it was when Δ_w became positive."""
         self.streak = torch.zeros(())
         """Updates in a row with Δ_w > 0."""
-        self.names: tuple[str, ...] = ()
-        """The pairs of the last update, for messages."""
         self.rounds: Rounds | None = None
 
     @classmethod
@@ -90,11 +88,11 @@ class Preference(Stage):
         """This rank's samples of an update, and their winners and losers."""
         assert self.rounds is not None, "prepare comes first"
         if step > 0 and round_of(step, self.settings) == step:
-            self.rounds.begin(step, {name: whole(tensor) for name, tensor in self.student.state_dict().items()})
+            self.rounds.begin(step, {name: whole(t) for name, t in settle(self.student).state_dict().items()})
         pairs, slots = self.rounds.pairs(step), self.world.share(self.settings.batch)
         numbers = pairs.order(self.seed, step * self.settings.batch + slots.start, len(slots))
         self.names = tuple(f"pair {n} of {pairs.path.name}" for n in numbers)
-        batch = prepare(self.student, pairs.arrays(numbers), self.seed, step, 0, 0, slots.start, self.names)
+        batch = prepare(self.encoder, pairs.arrays(numbers), self.seed, step, 0, 0, slots.start, self.names)
         return batch, pairs.chosen(numbers).to(batch.z0)
 
     # -- losses -------------------------------------------------------------------------------------------------
@@ -107,8 +105,9 @@ class Preference(Stage):
         return torch.where(at_one, 1.0, between)
 
     def errors(self, network: Generator, x: Tensor, noise: Tensor, t: Tensor, batch: Batch) -> Tensor:
-        """e(θ, x), (b,); in float32, since what counts are small differences of it."""
-        with self.autocast(enabled=False):
+        """e(θ, x), (b,); in float32, since what counts are small differences of it, but for weights that were gathered
+        in bfloat16."""
+        with self.autocast(self.recipe.gather == "bfloat16" and self.world.size > 1):
             v = network.velocity(flow.interpolate(x, noise, t), t, batch.condition, batch.quality)
         return denoising_error(v, x, noise, self.energy)
 

@@ -190,6 +190,8 @@ def test_a_run_trains_the_codec_first_and_its_export_upscales(tmp_path: Path) ->
     assert all(torch.equal(codec[name], model[name]) for name in codec if name.startswith("codec."))
     lines = [json.loads(line) for line in (run_folder / "autoencoder" / LOG).read_text().splitlines()]
     assert [line["step"] for line in lines if "ceiling" in line] == [1, 2]
+    (scores,) = (line["evaluation"] for line in lines if "evaluation" in line)
+    assert scores["+clean/psnr_y"] > 1, "what is measured is the truth there and back, not the untrained flow"
     export(results, data, tmp_path / "model.safetensors", 0.5)
     options = Options(model=str(tmp_path / "model.safetensors"), device="cpu", precision="float32", detail=0.25)
     frame = list(Upscaler(options, 32, 24).stream(synthetic_clip(3, 24, 32)))[1]

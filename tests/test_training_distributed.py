@@ -135,7 +135,8 @@ def test_no_space_leaves_the_checkpoint_before_and_says_so(tmp_path: Path) -> No
     kept = Checkpoints(tmp_path, ALONE)
     kept.save(1, {"a": torch.ones(2)}, {})
     (tmp_path / "step-00000002.part").write_text("in the way")  # mkdir fails as it would on a full disk
-    with pytest.raises(TrainingError, match=r"update 2 cannot be written to .*; step-00000001 is whole: make room") as e:
+    told = r"update 2 cannot be written to .*; step-00000001 is whole: make room"
+    with pytest.raises(TrainingError, match=told) as e:
         kept.save(2, {"a": torch.zeros(2)}, {})
     assert "\n" not in str(e.value)
     state = {"a": torch.zeros(2)}

@@ -123,7 +123,8 @@ def test_losses_in_pixels_count_by_their_weight(name: str, term: str) -> None:
         work = stage(name, recipe(**{name: {"temporal": 0.0, "consistency": 0.0, term: weight}}))
         loss, figures = work.pixel_terms(batch.z0 + 0.1 * shared_noise(batch, 0, "test"), batch)
         found.append(float(loss))
-        assert found[-1] == pytest.approx(weight * figures.get(term, 0.0)) and (figures.keys() == {term}) == (weight > 0)
+        assert found[-1] == pytest.approx(weight * figures.get(term, 0.0))
+        assert (figures.keys() == {term}) == (weight > 0)
     assert found[0] == 0 and found[2] == pytest.approx(2 * found[1])
 
 

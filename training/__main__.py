@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 128 + int(error.number) if hasattr(error, "number") else 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        trains = known.command not in OTHERS
+        print("interrupted" + "; the same command goes on from the last checkpoint" * trains, file=sys.stderr)
         return 130
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from duovsr_vs.engine.machine import resolve_device
 from duovsr_vs.errors import OptionError
@@ -126,6 +126,13 @@ def shard(network: nn.Module, world: World, gather: str) -> None:
         register_fsdp_forward_method(network, "denoise")
     else:
         fully_shard(network, **options)
+
+
+def settle(network: nn.Module) -> nn.Module:
+    """The network with its own slices of the weights: after a forward pass alone FSDP still holds them whole."""
+    if isinstance(network, FSDPModule):
+        network.reshard()
+    return network
 
 
 def whole(tensor: Tensor) -> Tensor:

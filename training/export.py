@@ -134,9 +134,9 @@ def export(results: Results, data: Path, out: Path, detail: float) -> str:
 
 def curve(results: Results, data: Path, positions: Sequence[float]) -> list[dict[str, float]]:
     """Measures on the validation split along the detail dial."""
+    faithful, detailed = both_ends(results)
     recipe = json.loads((results.folder / "recipe.json").read_text())
     config = PRESETS[recipe["model"]]
-    faithful, detailed = both_ends(results)
     validation = Validation(PackedClips(data, "val"), config.back_projections)
     return [{"detail": d, **validation.measure(mixed(config, faithful, detailed, d))} for d in positions]
 

@@ -101,6 +101,7 @@ class Loop:
                 salt,
                 len(slots),
                 settings.patch,
+                kinds=self.recipe.lr_kinds,
                 video_share=self.recipe.video_share,
                 first_slot=slots.start,
                 frames=settings.frames,

@@ -81,7 +81,7 @@ SMALL_GPU = Recipe(
     loss="robust",
     device="cuda",
     regression=RegressionRecipe(
-        steps=9000, learning_rate=8e-4, batch=32, frames=4, temporal=0.15, consistency=0.5, ema=0.999, warmup=200
+        steps=15000, learning_rate=8e-4, batch=32, frames=4, temporal=0.15, consistency=0.5, ema=0.999, warmup=200
     ),
     teacher=TeacherRecipe(
         steps=3000,

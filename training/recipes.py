@@ -256,6 +256,8 @@ class Recipe:
     seed: int = 0
     video_share: float = 0.5
     """Share of samples from real video; the rest are moving photos."""
+    lr_kinds: dict[str, float] | None = None
+    """Weights of the kinds of LR (training/data/degrade.py); None: what suits the pack."""
     loss: Literal["velocity", "robust"] = "velocity"
     """Of latents: ‖v − v*‖² (paper), or ours: errors count by the energy of their coefficient, robustly."""
     device: str = "cpu"

@@ -17,7 +17,7 @@ from training.recipes import STAGES, Recipe
 from training.stages.base import Weights
 
 RESULT = "result.safetensors"
-WEIGHTY = ("model", "seed", "video_share", "loss", "bf16", "gather")
+WEIGHTY = ("model", "seed", "video_share", "lr_kinds", "loss", "bf16", "gather")
 """Fields of a recipe, beside those of the stage, that change what an update does."""
 
 

@@ -44,6 +44,11 @@ class Run:
         self.recipe, self.data, self.out, self.world, self.start = recipe, data, out, world, start
         self.say: Callable[[str], None] = say if world.is_first else _silence
         self.results = Results(out, recipe, earlier)
+        if PRESETS[recipe.model].codec == "learned" and "autoencoder" not in recipe.stages and start is earlier is None:
+            raise TrainingError(
+                f"{recipe.model} has a learned codec, which nothing has trained: begin the recipe's --stages with "
+                "autoencoder, or give --start with weights whose codec is trained"
+            )
         self.train = PackedClips(data, "train")
         self._validation: Validation | None = None
         self._peak: float | None = None
@@ -136,8 +141,8 @@ class Run:
         """Measures and pictures of the weights so far, on the first rank; the others wait."""
         averaged = stage.averaged()
         if self.world.is_first:
-            watcher.evaluation(done, self.validation.measure(averaged))
-            watcher.samples(done, strips(averaged, self.validation))
+            watcher.evaluation(done, self.validation.measure(averaged, stage.render))
+            watcher.samples(done, strips(averaged, self.validation, render=stage.render))
         self.world.barrier()
 
     def _show_guidance(self, stage: Guided, watcher: Silent) -> None:

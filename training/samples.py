@@ -19,7 +19,7 @@ from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.resample import enlarge
 from training.batch import random_source
 from training.losses import guided_velocity
-from training.validate import Clip, Sample, Validation, as_clip, as_frames, middle, upscale, with_ends
+from training.validate import Clip, Render, Sample, Validation, as_clip, as_frames, middle, upscale, with_ends
 
 SIDE = 256
 """HR pixels along each side of what is shown."""
@@ -35,16 +35,25 @@ Picture = npt.NDArray[np.uint8]
 
 
 def strips(
-    generator: Generator, validation: Validation, count: int = 3, seed: int = 0, steps: int = 1
+    generator: Generator,
+    validation: Validation,
+    count: int = 3,
+    seed: int = 0,
+    steps: int = 1,
+    render: Render | None = None,
 ) -> dict[str, Picture]:
     """base | this model | ground truth of `count` clips, each of the next kind of LR, by name ("1-clean").
 
     steps: of the flow; 1 is what the shipped model does, a teacher that is no one-step model needs more.
+    render: what is shown instead of the student's output.
     """
     label = "this model" if steps == 1 else f"this model, {steps} steps"
     pictures = {}
     for n, sample in enumerate(fixed(validation, count), 1):
-        output = upscale(generator, sample.lr, seed) if steps == 1 else sampled(generator, sample.lr, steps, seed)
+        if render is not None:
+            output = render(generator, sample)
+        else:
+            output = upscale(generator, sample.lr, seed) if steps == 1 else sampled(generator, sample.lr, steps, seed)
         panels = {"base": base(generator, sample.lr), label: output, "ground truth": sample.hr}
         pictures[f"{n}-{sample.kind}"] = strip(panels)
     return pictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,10 @@ def middle(clip: Clip, side: int) -> Clip:
     return clip[:, top : top + h, left : left + w]
 
 
+Render = Callable[[Generator, Sample], Clip]
+"""What is shown of a model for a sample, (t 4h 4w 3) uint8."""
+
+
 class Validation:
     """Fixed crops of the validation split; `measure` gives the gain of a model over the base resampler.
 
@@ -77,11 +82,15 @@ class Validation:
                 base = as_clip(enlarge(back_project(as_frames(lr), back_projections)[0]))
                 self.samples.append(Sample(kind, lr, hr, facts, score_clip(hr, lr, base, facts, CHEAP, STEP)))
 
-    def measure(self, generator: Generator) -> dict[str, float]:
-        """Mean of each measure per kind of LR, "kind/name"; "+kind/name" is the gain over the base resampler."""
+    def measure(self, generator: Generator, render: Render | None = None) -> dict[str, float]:
+        """Mean of each measure per kind of LR, "kind/name"; "+kind/name" is the gain over the base resampler.
+
+        render: what is measured instead of the student's output.
+        """
         rows: dict[str, list[float]] = {}
         for sample in self.samples:
-            scores = score_clip(sample.hr, sample.lr, upscale(generator, sample.lr), sample.facts, CHEAP, STEP)
+            output = upscale(generator, sample.lr) if render is None else render(generator, sample)
+            scores = score_clip(sample.hr, sample.lr, output, sample.facts, CHEAP, STEP)
             for name in CHEAP:
                 rows.setdefault(f"{sample.kind}/{name}", []).append(scores[name])
                 rows.setdefault(f"+{sample.kind}/{name}", []).append(scores[name] - sample.base[name])
@@ -99,6 +108,15 @@ def upscale(generator: Generator, lr: Clip, seed: int = 0) -> Clip:
     )
     x0 = generator.generate(noise.to(device).expand(1, lr.shape[0], -1, -1, -1), condition, quality)
     return as_clip(enlarge(condition.base) + generator.decode(x0, condition))
+
+
+@torch.inference_mode()
+def reconstructed(generator: Generator, sample: Sample) -> Clip:
+    """The ground truth there and back through the codec: no student of that codec has more."""
+    device = generator.deviation.device
+    condition = generator.condition(with_ends(as_frames(sample.lr)).to(device))
+    z = generator.encode(as_frames(sample.hr).to(device), condition)
+    return as_clip(enlarge(condition.base) + generator.decode(z, condition))
 
 
 def _cut(clip: Clip, side: int) -> Clip:

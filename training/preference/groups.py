@@ -58,6 +58,7 @@ class Judging:
     clips: PackedClips
     settings: PreferenceRecipe
     video_share: float
+    lr_kinds: dict[str, float] | None
     seed: int
     round: int
     """Update before which the round is made; every round has its own samples and noise."""
@@ -71,7 +72,7 @@ class Judging:
     @classmethod
     def of(cls, recipe: Recipe, clips: PackedClips, round: int) -> Judging:
         """As a recipe has it."""
-        return cls(clips, recipe.preference, recipe.video_share, recipe.seed, round)
+        return cls(clips, recipe.preference, recipe.video_share, recipe.lr_kinds, recipe.seed, round)
 
     def groups(self, makers: Makers) -> Iterator[Group]:
         """One group per LR sample, in order."""
@@ -88,7 +89,14 @@ class Judging:
         stream = random_source(self.seed, "preference", "clips", self.round).initial_seed()
         for number in range(SEARCHED * s.pairs):
             arrays = self.clips.batch(
-                stream, 0, 1, s.patch, video_share=self.video_share, first_slot=number, frames=s.frames
+                stream,
+                0,
+                1,
+                s.patch,
+                kinds=self.lr_kinds,
+                video_share=self.video_share,
+                first_slot=number,
+                frames=s.frames,
             )
             if arrays["soft"][0]:
                 self.soft += 1

@@ -17,6 +17,7 @@ from training.distributed import ALONE, World, shard
 from training.losses import pixel_loss, robust_latent_loss, unit_loss
 from training.recipes import Recipe
 from training.stages.base import START, Figures, Stage, Weights, build
+from training.validate import Clip, Sample, reconstructed
 
 SMALLEST_DEVIATION = 1e-3
 """Of a latent channel; one that never moves is not divided by nothing."""
@@ -70,6 +71,9 @@ class Autoencoder(Stage):
         if step + 1 == self.steps:
             self.measure(batches)
         return figures
+
+    def render(self, generator: Generator, sample: Sample) -> Clip:
+        return reconstructed(generator, sample)
 
     @torch.no_grad()
     def measure(self, batches: Iterator[Batch]) -> None:

@@ -17,10 +17,11 @@ from duovsr_vs.model.features import frames_of
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch
 from training.data.dataset import PackedClips
-from training.distributed import ALONE, World, shard, whole
+from training.distributed import ALONE, World, settle, shard, whole
 from training.learner import Learner
 from training.losses import consistency_loss, distillation_loss, robust_latent_loss, temporal_loss
 from training.recipes import Recipe, StageRecipe
+from training.validate import Clip, Sample, upscale
 
 START = "start"
 """Name under which the first stage is handed weights to begin with, if there are any."""
@@ -102,6 +103,10 @@ class Stage(ABC):
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
         """One update of the student; takes `batches_per_step` batches. Returns what is worth logging."""
 
+    def render(self, generator: Generator, sample: Sample) -> Clip:
+        """What evaluations and pictures show of the student, (t 4h 4w 3)."""
+        return upscale(generator, sample.lr)
+
     def autocast(self, enabled: bool = True) -> AbstractContextManager[None]:
         """bfloat16 inside networks, if the recipe wants it."""
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.recipe.bf16 and enabled)
@@ -116,7 +121,7 @@ class Stage(ABC):
             for name, tensor in learner.state().items()
         }
         for key, network in self.kept.items():
-            out |= {f"{key}.{name}": tensor.detach() for name, tensor in network.named_parameters()}
+            out |= {f"{key}.{name}": tensor.detach() for name, tensor in settle(network).named_parameters()}
         return out
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -127,7 +132,7 @@ class Stage(ABC):
 
     def result(self) -> Weights:
         """Averaged weights of the student: what the stage hands on. With several ranks a collective operation."""
-        fixed = {name: whole(t) for name, t in self.student.state_dict().items()}
+        fixed = {name: whole(t) for name, t in settle(self.student).state_dict().items()}
         return {**fixed, **self.learners["student"].result()}
 
     def extras(self) -> dict[str, Weights]:

@@ -12,7 +12,7 @@ from duovsr_vs.model import flow
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch, random_source, shared_noise, uniform
 from training.discriminator import Discriminator, default_taps
-from training.distributed import ALONE, Taps, World, shard, whole
+from training.distributed import ALONE, Taps, World, settle, shard, whole
 from training.losses import (
     distribution_matching_loss,
     feature_matching_loss,
@@ -246,7 +246,7 @@ class DualStream(Stage):
             "heads": {
                 f"{key}.{name}": whole(tensor)
                 for key, part in parts.items()
-                for name, tensor in part.state_dict().items()
+                for name, tensor in settle(part).state_dict().items()
             }
         }
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from duovsr_vs.model import flow
 from duovsr_vs.model.generator import Generator
 from training.batch import Batch, shared_noise, uniform
-from training.distributed import ALONE, World
+from training.distributed import ALONE, World, settle
 from training.losses import two_step_velocity
 from training.recipes import Recipe
 from training.stages.base import Figures, Stage, Weights, build
@@ -40,7 +40,7 @@ class Progressive(Stage):
         student = self.learners["student"]
         student.take_average()
         with torch.no_grad():
-            for name, parameter in self.teacher.named_parameters():
+            for name, parameter in settle(self.teacher).named_parameters():
                 if name in student.average:
                     parameter.copy_(student.average[name])
 

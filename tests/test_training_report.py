@@ -377,7 +377,7 @@ def test_what_asks_for_a_look_is_said_once(figures: dict[str, float], words: str
 
 def test_numbers_are_readable() -> None:
     assert [duration(h) for h in (2.25, 0.5, 0.001)] == ["2.2 h", "30 min", "3.6 s"]
-    assert [percent(p) for p in (0, 0.25, 0.00031)] == ["0.0 %", "25.0 %", "0.03 %"]
+    assert [percent(p) for p in (0, 0.25, 0.00031, 2e-7)] == ["0.0 %", "25.0 %", "0.03 %", "less than 0.01 %"]
     assert [quantity(q) for q in (12345.6, 0.04567, 99.0)] == ["12 346", "0.0457", "99"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +102,7 @@ LOSSES = {
     "preference": "At ln 2 winner and loser are told apart no better than by the reference.",
 }
 """What a loss says."""
-LEVELS = {"heads": {"knows nothing": 2.0}, "preference": {"ln 2": 0.6931}}
+LEVELS = {"heads": {"knows nothing": 2.0}, "preference": {"ln 2": math.log(2)}}
 """What a loss is compared with."""
 
 

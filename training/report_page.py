@@ -31,7 +31,7 @@ h3 { font-size: 1rem; margin: 24px 0 8px; } p { margin: 8px 0; max-width: 75ch; 
 nav { display: flex; flex-wrap: wrap; gap: 4px 16px; padding: 8px 0; border-bottom: 1px solid var(--line); }
 .quiet, figcaption { color: var(--quiet); font-size: .875rem; }
 .facts { display: flex; flex-wrap: wrap; gap: 8px; margin: 16px 0; }
-.facts div { flex: 1 1 auto; min-width: 8rem; background: var(--card); border-radius: 6px; padding: 8px 12px; }
+.facts div { min-width: 8rem; background: var(--card); border-radius: 6px; padding: 8px 12px; }
 .facts dt { color: var(--quiet); font-size: .8rem; } .facts dd { margin: 0; font-weight: 600; }
 .note { background: var(--note); border-radius: 6px; padding: 8px 12px 8px 32px; margin: 8px 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); gap: 16px; }

@@ -103,7 +103,7 @@ def _fill(axes: Axes, panel: Panel) -> None:
     if panel.log:
         values = [value for curve in panel.curves.values() for _, value in curve if math.isfinite(value)]
         _decades(axes, [factor * value for value in (*values, *panel.lines.values())])
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     axes.set_ylabel("%" if panel.percent else "")
     if len(panel.curves) + len(panel.lines) > 1:
         axes.legend(loc="best", ncols=2)

@@ -42,8 +42,10 @@ def duration(hours: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1 as "7.3 %"; small ones keep one digit that counts."""
-    return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else f"{100 * share:.1g} %"
+    """A share of 1 as "7.3 %"; small ones as "0.04 %"."""
+    if 0 < share < 0.0001:
+        return "less than 0.01 %"
+    return f"{100 * share:.2f} %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
 
 
 def quantity(value: float) -> str:

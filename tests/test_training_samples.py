@@ -42,7 +42,7 @@ def validation(tmp_path_factory: pytest.TempPathFactory) -> Validation:
     return Validation(PackedClips(folder / "pack", "val"), 1)
 
 
-@pytest.fixture(scope="module", params=["tiny", "toy"])
+@pytest.fixture(scope="module", params=["tiny", "toy-learned"])
 def generator(request: pytest.FixtureRequest) -> Generator:
     config = PRESETS[request.param]
     generator = Generator(config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from training.recipes import (
     STAGES,
     AutoencoderRecipe,
@@ -74,55 +76,25 @@ NANO_CPU = Recipe(
 )
 """About three hours on two cores, no stage above an hour. Docs/LOG.md has the experiments behind the numbers."""
 
-SMALL_GPU = Recipe(
+SMALL_GPU = replace(
+    NANO_CPU,
     name="small-gpu",
     model="small",
-    stages=SMALL_FAMILY,
-    loss="robust",
     device="cuda",
-    regression=RegressionRecipe(
-        steps=15000, learning_rate=8e-4, batch=32, frames=4, temporal=0.15, consistency=0.5, ema=0.999, warmup=200
-    ),
-    teacher=TeacherRecipe(
-        steps=3000,
-        learning_rate=5e-4,
-        batch=32,
-        frames=4,
-        temporal=0.15,
-        consistency=0.5,
-        ema=0.999,
-        times="uniform",
-        noise_only=0.15,
-    ),
-    guided=GuidedRecipe(steps=500, learning_rate=2e-4, batch=16, frames=4, guidance=2.0, negative="soft", ema=0.998),
-    progressive=ProgressiveRecipe(
-        steps=300,
-        learning_rate=2e-4,
-        batch=16,
-        frames=4,
-        start_steps=8,
-        temporal=0.15,
-        consistency=0.5,
-        ema=0.998,
-    ),
-    dual_stream=DualStreamRecipe(
+    regression=replace(NANO_CPU.regression, steps=15000, learning_rate=8e-4, batch=32, frames=4, ema=0.999, warmup=200),
+    teacher=replace(NANO_CPU.teacher, learning_rate=5e-4, batch=32, frames=4, ema=0.999),
+    guided=replace(NANO_CPU.guided, steps=500, learning_rate=2e-4, batch=16, frames=4),
+    progressive=replace(NANO_CPU.progressive, steps=300, learning_rate=2e-4, batch=16, frames=4, start_steps=8),
+    dual_stream=replace(
+        NANO_CPU.dual_stream,
         steps=1000,
         learning_rate=2e-4,
         batch=8,
         frames=4,
-        matching=0.5,
-        matching_end=0.3,
-        adversarial=0.2,
-        feature=0.0125,
-        paired=1.0,
-        temporal=0.5,
-        consistency=0.5,
-        high=0.6,
-        start_blend=0.5,
         fake_learning_rate=2e-4,
         head_learning_rate=3e-4,
     ),
-    preference=PreferenceRecipe(steps=150, learning_rate=2e-5, frames=4, pairs=200, temporal=0.15, consistency=0.5),
+    preference=replace(NANO_CPU.preference, learning_rate=2e-5, frames=4),
     save_every=500,
     evaluate_every=3000,
 )

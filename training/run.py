@@ -142,7 +142,9 @@ class Run:
         averaged = stage.averaged()
         if self.world.is_first:
             watcher.evaluation(done, self.validation.measure(averaged, stage.render))
-            watcher.samples(done, strips(averaged, self.validation, render=stage.render))
+            many = stage.shown_steps > 1
+            pictures = strips(averaged, self.validation, steps=stage.shown_steps, render=None if many else stage.render)
+            watcher.samples(done, pictures)
         self.world.barrier()
 
     def _show_guidance(self, stage: Guided, watcher: Silent) -> None:

@@ -58,6 +58,8 @@ class Stage(ABC):
     soft: float = 0.0
     drop: float = 0.0
     batches_per_step: int = 1
+    shown_steps: ClassVar[int] = 1
+    """Steps of the flow in pictures; a model that is none of one step yet would only show a blur."""
     names: tuple[str, ...] = ()
     """Samples of the last batch, of a stage that makes its own."""
 

@@ -22,6 +22,7 @@ class Guided(Stage):
     """L = ⟨‖v_S − sg v_cfg‖²⟩, v_cfg = (1 + w)·v_c − w·v_neg of the frozen teacher, at random t."""
 
     name = "guided"
+    shown_steps = 4
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
         super().__init__(recipe, recipe.guided, build(recipe, handed["teacher"], world), world)

@@ -23,6 +23,7 @@ class Teacher(Stage):
     """L = ⟨‖v_θ(z_t, t, c) − (ε − z0)‖²⟩ (or its robust form) + λ·pixel terms, z_t = (1 − t)·z0 + t·ε."""
 
     name = "teacher"
+    shown_steps = 4
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
         weights = next((handed[name] for name in (*BEFORE, START) if name in handed), None)

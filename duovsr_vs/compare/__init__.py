@@ -1,0 +1,1 @@
+"""Videos side by side: what `duovsr check` measures of an upscaled one, and the pages that `duovsr compare` makes."""

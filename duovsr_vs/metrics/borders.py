@@ -1,0 +1,82 @@
+"""Steps at window and tile borders of a clip that comes frame by frame: `seams` for clips of any length."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .colour import Samples
+
+type Real = NDArray[np.float64]
+
+_CUT = 8.0
+"""A pair of frames whose source changes by this many times the median change is a cut and says nothing of borders."""
+_BLOCK = 16
+"""Codecs and models write in blocks of 2, 4, 8 or 16 pixels, whose borders show a little; so borders of tiles that
+lie on them are compared with other borders of blocks."""
+_STILL = 0.02 / 255
+"""Added to every change in time, in full-scale brightness, so that a source that stands still can be divided by."""
+
+
+def border_places(period: float, length: int) -> list[int]:
+    """Borders of a grid with that period inside a length: a border b lies between the samples b − 1 and b."""
+    count = int(np.ceil(length / period))
+    places = {round(k * period) for k in range(1, count)}
+    return sorted(place for place in places if 0 < place < length)
+
+
+def _share(steps: Real, at: NDArray[np.bool_]) -> float:
+    """Step at the borders over the step elsewhere; NaN where there is nothing to compare."""
+    elsewhere = float(steps[~at].mean()) if at.any() and not at.all() else 0.0
+    return float(steps[at].mean()) / elsewhere if elsewhere > 0 else float("nan")
+
+
+class TileSteps:
+    """Mean |difference| of neighbouring rows or columns of the upscaled brightness, summed over frames."""
+
+    def __init__(self, axis: int, borders: Iterable[int]):
+        """axis: 0 for rows, 1 for columns.  borders: where tiles meet, in upscaled pixels."""
+        self.axis = axis
+        self.borders = np.asarray(sorted(borders), np.int64)
+        self._own: Real | None = None
+        self._reference: Real | None = None
+
+    def add(self, plane: Samples, reference: Samples) -> None:
+        """One frame's brightness (H, W), and that of the source enlarged to the same size."""
+        own, other = self._steps(plane), self._steps(reference)
+        self._own = own if self._own is None else self._own + own
+        self._reference = other if self._reference is None else self._reference + other
+
+    def _steps(self, plane: Samples) -> Real:
+        steps = np.abs(np.diff(plane.astype(np.float32), axis=self.axis))
+        return steps.mean(axis=1 - self.axis, dtype=np.float64)
+
+    @property
+    def ratio(self) -> float:
+        """Step at the borders over that at like places, divided by the reference's: 1 where no border shows.
+
+        NaN where there is no border or nothing to compare it with.
+        """
+        if self._own is None or self._reference is None or not len(self.borders):
+            return float("nan")
+        places = np.arange(1, len(self._own) + 1)
+        like = places % math.gcd(_BLOCK, *(int(border) for border in self.borders)) == 0
+        at = np.isin(places, self.borders)[like]
+        reference = _share(self._reference[like], at)
+        return _share(self._own[like], at) / reference if reference > 0 else float("nan")
+
+
+def window_ratio(source: Samples, upscaled: Samples, period: int) -> float:
+    """Change of the picture at window borders over elsewhere, divided by the source's: 1 where no border shows.
+
+    source, upscaled: (n − 1,) mean |difference| of brightness, 0..1, from each frame to the next; entry i leads to
+    frame i + 1.  period: frames from one window to the next.  Pairs that are cuts in the source are left out; NaN where
+    no border or nothing else is left.
+    """
+    number = np.arange(1, len(source) + 1)
+    keep = source <= _CUT * max(float(np.median(source)), _STILL) if len(source) else np.zeros(0, bool)
+    at = (number % period == 0)[keep]
+    own, other = upscaled[keep] + _STILL, source[keep] + _STILL
+    reference = _share(other, at)
+    return _share(own, at) / reference if reference > 0 else float("nan")

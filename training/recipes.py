@@ -29,16 +29,17 @@ class StageRecipe:
     """What all stages have in common."""
 
     steps: int
-    """Updates of the student."""
+    """Updates of the student, 1 or more."""
     learning_rate: float
     """Peak of AdamW's rate; it rises over `warmup` updates and falls along a half cosine to 5 %."""
     warmup: int = 50
+    """Updates over which the rate rises to its peak."""
     batch: int = 8
-    """Samples per update, over all processes."""
+    """Samples per update, over all processes; they must divide it."""
     patch: int = 48
-    """Side of a crop in LR pixels, even."""
+    """Side of a crop in LR pixels, even, 16 or more; every clip of the pack must be that large."""
     frames: int = 2
-    """Consecutive frames of a sample."""
+    """Consecutive frames of a sample, 2 or more; shorter clips are not drawn."""
     temporal: float = 0.0
     """Weight of the loss on what flickers along the motion. Ours; 0 in the paper."""
     consistency: float = 0.0
@@ -46,8 +47,9 @@ class StageRecipe:
     ema: float = 0.99
     """Decay of the weight average that is evaluated and handed on. Not given; of Self-Forcing (arXiv 2506.08009)."""
     clip: float = 1.0
-    """Greatest norm of a network's gradient; larger ones are scaled down."""
+    """Greatest norm of a network's gradient; larger ones are scaled down. Not given; ours."""
     weight_decay: float = 0.0
+    """Of AdamW. Not given; ours."""
 
     def __post_init__(self) -> None:
         require(
@@ -90,7 +92,7 @@ class TeacherRecipe(StageRecipe):
     """Base diffusion model: denoising at every t, with a quality label that guidance can push away from."""
 
     soft: float = 0.2
-    """Share of targets that are blurred and labelled so."""
+    """Share of targets that are blurred and labelled so; above 0 clips that `pack` found soft are labelled so too."""
     drop: float = 0.1
     """Share of labels replaced by the null class."""
     times: Literal["logit_normal", "uniform"] = "logit_normal"
@@ -98,7 +100,7 @@ class TeacherRecipe(StageRecipe):
     noise_only: float = 0.0
     """Share of samples at t = 1, where the one-step student lives. Ours; 0 in the paper."""
     shift: float = 1.0
-    """t ← s·t/(1 + (s − 1)·t)."""
+    """s of t ← s·t/(1 + (s − 1)·t): above 1 more of the times are near noise."""
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
@@ -115,10 +117,11 @@ class GuidedRecipe(StageRecipe):
     """Stage I, first half: the student alone gives what the teacher gives with guidance. Paper: 500 updates."""
 
     guidance: float = 1.0
-    """w of v_cfg = (1 + w)·v_c − w·v_neg."""
+    """w of v_cfg = (1 + w)·v_c − w·v_neg. Not given; our reading."""
     negative: Literal["null", "soft"] = "null"
     """Class pushed away from: the null class (paper) or that of blurred targets."""
     shift: float = 1.0
+    """Of the times that are drawn, as the teacher's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +129,9 @@ class ProgressiveRecipe(StageRecipe):
     """Stage I, second half: N → N/2 → … → 1 steps (arXiv 2202.00512). `steps` counts the updates of one round: 500."""
 
     start_steps: int = 64
-    """Steps of the first teacher; a power of two. Paper: 64."""
+    """Steps of the first teacher; a power of two, 2 or more. Paper: 64."""
     shift: float = 1.0
+    """Of the grid of steps, as the teacher's of its times."""
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
@@ -163,11 +167,15 @@ class DualStreamRecipe(StageRecipe):
     paired: float = 0.0
     """Weight of the robust latent loss against the ground truth. Ours; 0 in the paper."""
     low: float = 0.02
+    """Least t of the noised samples that both streams share. Not given; our reading."""
     high: float = 0.98
-    """Range of t of the noised samples that both streams share, before the shift."""
+    """Greatest t of them."""
     shift: float = 1.0
+    """Of the times within that range, as the teacher's."""
     fake_learning_rate: float = 1e-5
+    """Peak rate of the fake score, which makes `aux_per_student` updates to one of the student. Not given."""
     head_learning_rate: float = 1e-4
+    """The same of the heads. Not given."""
     student_from: Literal["progressive", "guided", "teacher"] = "progressive"
     """Stage whose result the student starts from."""
     scores_from: Literal["guided", "teacher"] = "guided"
@@ -195,17 +203,19 @@ class PreferenceRecipe(StageRecipe):
     """Stage III: direct preference optimisation (Flow-DPO, arXiv 2501.13918). Paper: 1000 updates, 2000 pairs."""
 
     pairs: int = 2000
+    """LR samples whose candidates are ranked, in each round; fewer pairs come of them where the gap is not clear."""
     candidates: int = 6
-    """Outputs per LR sample that are ranked."""
+    """Outputs per LR sample that are ranked, 2 or more."""
     beta: float = 100.0
-    """β of the loss, for errors that are means over elements."""
+    """β of the loss, for errors that are means over elements. Not given; of flow_grpo."""
     anchor: float = 1.0
-    """λ of the distance between the student's output and the winner."""
+    """λ of the distance between the student's output and the winner. Ours, on in every recipe; 0 leaves it out."""
     truth_share: float = 0.25
     """Share of pairs whose winner is the ground truth (arXiv 2511.01450)."""
     at_one: float = 0.8
     """Share of pairs at t = 1, where the student lives; the others are uniform in [low, 1]."""
     low: float = 0.6
+    """Least t of those others."""
     refresh: float = 0.5
     """Share of the updates after which pairs are made anew with the student so far; 1: never."""
     noise_scale: tuple[float, float] = (0.5, 1.2)
@@ -217,11 +227,15 @@ class PreferenceRecipe(StageRecipe):
     stop_after: int = 50
     """Updates in a row with Δ_w > 0 after which the stage ends: winners are then forgotten, not learned."""
     rank_ssimulacra2: float = 0.3
+    """Weight of the ranker's z-score of SSIMULACRA2; what is not at hand is left out, and its weight shared out."""
     rank_niqe: float = 0.2
+    """The same of NIQE."""
     rank_model: float = 0.2
+    """The same of a learned ranker, of which there is none yet."""
     rank_logit: float = 0.1
+    """The same of the mean logit of stage II's heads."""
     rank_warp: float = 0.2
-    """Weights of the ranker's z-scores; what is not at hand is left out."""
+    """The same of E_warp."""
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
@@ -249,11 +263,13 @@ class Recipe:
     """A whole run."""
 
     name: str
+    """What the run's files call it."""
     model: str
-    """Preset of duovsr_vs.model.config.PRESETS."""
+    """Preset of duovsr_vs.model.config.PRESETS: nano, small, and tiny, toy, toy-learned for tests."""
     stages: tuple[str, ...] = STAGES[2:]
     """Stages of the run, in order. The paper's start from a pretrained model: `--start` or a regression gives one."""
     seed: int = 0
+    """Of first weights and of every draw."""
     video_share: float = 0.5
     """Share of samples from real video; the rest are moving photos."""
     lr_kinds: dict[str, float] | None = None
@@ -261,6 +277,7 @@ class Recipe:
     loss: Literal["velocity", "robust"] = "velocity"
     """Of latents: ‖v − v*‖² (paper), or ours: errors count by the energy of their coefficient, robustly."""
     device: str = "cpu"
+    """cpu, or cuda; under torchrun each process takes the GPU of its local rank."""
     bf16: bool = True
     """Networks compute in bfloat16 where a loss allows; masters, reductions and losses stay float32."""
     gather: Literal["float32", "bfloat16"] = "float32"

@@ -54,7 +54,7 @@ def test_packed_formats_are_reordered_without_loss(packed: str, planar: str, ful
     given = frame.reformat(format=packed, threads=1, **ways)
     given.color_range = full
     read = to_planar(given)
-    assert layout_of(packed).planar_name == planar == read.format.name
+    assert layout_of(packed).opaque.planar_name == planar == read.format.name
     assert all(np.array_equal(a, b) for a, b in zip(planes(frame), planes(read), strict=True))
 
 
@@ -157,6 +157,6 @@ def test_a_matrix_that_cannot_be_converted_or_has_no_meaning_is_refused() -> Non
 def test_an_unknown_matrix_and_a_float_format_are_refused_in_words() -> None:
     with pytest.raises(OptionError, match=r"--matrix 7o9: .*709"):
         parse_matrix("7o9")
-    for name in ("gbrpf32le", "bayer_rggb8", "vaapi", "nonsense"):
+    for name in ("rgbf32le", "bayer_rggb8", "vaapi", "nonsense"):
         with pytest.raises(FormatError, match="8 to 16 bits"):
             layout_of(name)

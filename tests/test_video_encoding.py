@@ -65,7 +65,7 @@ def test_an_odd_side_makes_420_into_444_and_says_so(size: tuple[int, int]) -> No
 
 def test_what_is_lost_is_said() -> None:
     assert "no more than 12 bits" in chosen("a.mkv", "yuv420p16le").notes[0]
-    assert "alpha" in chosen("a.mkv", "yuva420p").notes[0]
+    assert "alpha" in chosen("a.mp4", "yuva420p").notes[0]
     assert "becomes yuv422p" in chosen("a.mkv", "yuv411p").notes[0]
 
 

@@ -14,57 +14,17 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from numpy.typing import NDArray
-from video_files import decoded, make_video, picture, planes, times
+from video_files import convert, decoded, double, make_video, picture, planes, times
 
 from duovsr_vs.errors import DuoVsrError, OptionError, VideoError
-from duovsr_vs.video.colour import resolve_matrix
 from duovsr_vs.video.convert import ToRGB
-from duovsr_vs.video.encoding import choose, output_kind
-from duovsr_vs.video.pipeline import Channel, Stopped, Work, run
+from duovsr_vs.video.pipeline import Channel, Stopped, Work
 from duovsr_vs.video.reader import VideoReader
-from duovsr_vs.video.streams import Span, StreamCopier, chapters_in
+from duovsr_vs.video.streams import Span, StreamCopier
 from duovsr_vs.video.verify import verify
-from duovsr_vs.video.writer import ContainerWriter, ImageWriter, OutputVideo, Writer, Y4mWriter
+from duovsr_vs.video.writer import ContainerWriter
 
 JUMPS = [0, 40, 90, 91, 150, 400, 1000, 1001, 1500, 1555, 1600, 2000]
-
-
-def double(frames: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """The simplest upscaler."""
-    return (frame.repeat(2, 1).repeat(2, 2) for frame in frames)
-
-
-def convert(
-    source: Path, target: Path, process: Any = double, work: Work | None = None, span: Span | None = None, **asked: Any
-) -> Path:
-    """The whole way of a file through reader, conversion, process and writer."""
-    with VideoReader(str(source)) as reader:
-        info, kind = reader.info, output_kind(str(target))
-        tags, _ = resolve_matrix(info.tags, info.layout, info.height, None)
-        size = 2 * info.width, 2 * info.height
-        encoding = choose(str(target), info.layout, tags, size, **asked)
-        span = span or Span()
-        video = OutputVideo(
-            width=size[0], height=size[1], time_base=info.time_base, rate=info.rate, sar=info.sar,
-            rotation=info.rotation, metadata=dict(reader.container.metadata),
-            stream_metadata=dict(reader.stream.metadata), chapters=tuple(chapters_in(reader.container, span)),
-        )  # fmt: skip
-        writer: Writer
-        if kind == "image":
-            writer = ImageWriter(target.parent, target.name, video, encoding)
-        elif kind == "y4m":
-            writer = Y4mWriter(target, str(target), video, encoding)
-        else:
-            copier = StreamCopier(reader.container, reader.stream.index, kind, span)
-            writer = ContainerWriter(target, kind, str(target), video, encoding, copier)
-        to_rgb = ToRGB(info.layout, tags, info.width, info.height)
-        try:
-            run(reader, to_rgb, process, writer, work or Work(), lambda: None)
-            writer.finish()
-        except BaseException:
-            writer.abort()
-            raise
-    return target
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "mov"])

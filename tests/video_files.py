@@ -1,16 +1,25 @@
-"""Small video files made by the tests: known frames, known timestamps, sound, subtitles, chapters."""
+"""Small video files made by the tests, and the whole way of a file through reader, conversion and writer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
 
+from duovsr_vs.video.alpha import AlphaPlanes
+from duovsr_vs.video.colour import resolve_matrix
+from duovsr_vs.video.convert import ToRGB
+from duovsr_vs.video.encoding import choose, output_kind
+from duovsr_vs.video.pipeline import Work, run
 from duovsr_vs.video.pixels import component_arrays, layout_of
+from duovsr_vs.video.reader import VideoReader
+from duovsr_vs.video.streams import Span, StreamCopier, chapters_in
+from duovsr_vs.video.writer import ContainerWriter, ImageWriter, OutputVideo, Writer, Y4mWriter
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -108,3 +117,44 @@ def times(path: Path | str, kind: str = "video") -> list[Fraction]:
         stream: Any = getattr(container.streams, kind)[0]
         base = Fraction(stream.time_base.numerator, stream.time_base.denominator)
         return sorted(packet.pts * base for packet in container.demux(stream) if packet.size)
+
+
+def double(frames: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """The simplest upscaler."""
+    return (frame.repeat(2, 1).repeat(2, 2) for frame in frames)
+
+
+def convert(
+    source: Path, target: Path, process: Any = double, work: Work | None = None, span: Span | None = None, **asked: Any
+) -> Path:
+    """The whole way of a file through reader, conversion, process and writer."""
+    with VideoReader(str(source)) as reader:
+        info, kind = reader.info, output_kind(str(target))
+        tags, _ = resolve_matrix(info.tags, info.layout, info.height, None)
+        size = 2 * info.width, 2 * info.height
+        encoding = choose(str(target), info.layout, tags, size, hdr=info.hdr, **asked)
+        alpha = AlphaPlanes.of(reader, encoding, size)
+        span = span or Span()
+        video = OutputVideo(
+            width=size[0], height=size[1], time_base=info.time_base, rate=info.rate, sar=info.sar,
+            rotation=info.rotation, metadata=dict(reader.container.metadata),
+            stream_metadata=dict(reader.stream.metadata), chapters=tuple(chapters_in(reader.container, span)),
+            disposition=int(reader.stream.disposition),
+        )  # fmt: skip
+        writer: Writer
+        if kind == "image":
+            target.parent.mkdir(exist_ok=True)
+            writer = ImageWriter(target.parent, target.name, video, encoding, alpha=alpha)
+        elif kind == "y4m":
+            writer = Y4mWriter(target, str(target), video, encoding)
+        else:
+            copier = StreamCopier(reader.container, reader.stream.index, kind, span)
+            writer = ContainerWriter(target, kind, str(target), video, encoding, copier, alpha=alpha)
+        to_rgb = ToRGB(info.layout, tags, info.width, info.height)
+        try:
+            run(reader, to_rgb, process, writer, work or Work(), lambda: None)
+            writer.finish()
+        except BaseException:
+            writer.abort()
+            raise
+    return target

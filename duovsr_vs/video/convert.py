@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import FormatError
 from .colour import ColourTags
+from .curve import light_from_signal, working_from_light
 from .pixels import PixelLayout, component_arrays, to_planar
 
 _ENDLESS = 2**31 - 1
@@ -21,9 +22,10 @@ _ENDLESS = 2**31 - 1
 
 
 def zimg_format(layout: PixelLayout) -> Any:
-    """VapourSynth's format of a layout."""
+    """VapourSynth's format of a layout; alpha is not part of it."""
     family = {"gray": vs.GRAY, "yuv": vs.YUV, "rgb": vs.RGB}[layout.family]
-    return vs.core.query_video_format(family, vs.INTEGER, layout.bits, layout.sub_w, layout.sub_h)
+    kind = vs.FLOAT if layout.floating else vs.INTEGER
+    return vs.core.query_video_format(family, kind, layout.bits, layout.sub_w, layout.sub_h)
 
 
 def _zimg_tags(layout: PixelLayout, tags: ColourTags) -> dict[str, int]:
@@ -34,18 +36,19 @@ def _zimg_tags(layout: PixelLayout, tags: ColourTags) -> dict[str, int]:
     return named
 
 
-class _Conversion:
+class Conversion:
     """One resize call fed by hand: `convert` puts a frame in and takes the converted one out."""
 
-    def __init__(self, source: Any, width: int, height: int, **arguments: Any):
-        blank = vs.core.std.BlankClip(format=source, width=width, height=height, length=_ENDLESS, keep=True)
+    def __init__(self, source: Any, wide: int, high: int, kernel: str = "Bicubic", **arguments: Any):
+        """source: VapourSynth format of frames of wide x high.  kernel: function of `resize`; arguments: of it."""
+        blank = vs.core.std.BlankClip(format=source, width=wide, height=high, length=_ENDLESS, keep=True)
         self.source = source
-        self.size = width, height
+        self.size = wide, high
         self._current: Any = None
         self._asked = 0
         feed = vs.core.std.ModifyFrame(blank, blank, lambda n, f: self._current)
         try:
-            self._node = vs.core.resize.Bicubic(feed, **arguments)
+            self._node = getattr(vs.core.resize, kernel)(feed, **arguments)
         except vs.Error as error:
             raise FormatError(
                 f"these colours cannot be converted ({error}); name another matrix with --matrix"
@@ -71,20 +74,29 @@ class _Conversion:
 
 
 class ToRGB:
-    """Frames of one size and layout -> (3, height, width) float32 RGB, nominal [0, 1], not clamped."""
+    """Frames of one size and layout -> (3, height, width) float32 RGB, nominal [0, 1], not clamped.
+
+    Integer samples become their code values, whatever the transfer; floating ones, which are light, become the working
+    values of `curve`. Alpha is not looked at.
+    """
 
     def __init__(self, layout: PixelLayout, tags: ColourTags, width: int, height: int):
         """tags.matrix must be resolved (not 2) unless the layout is RGB."""
         self.layout, self.width, self.height = layout, width, height
-        given = {f"{name}_in": value for name, value in _zimg_tags(layout, tags).items()}
+        if layout.floating:
+            return
+        given: dict[str, Any] = {f"{name}_in": value for name, value in _zimg_tags(layout, tags).items()}
         # zimg wants whole chroma samples: an odd frame gets one more luma row or column, of any content, since every
         # pixel is converted by itself, and the result is cropped.
         self._padded_w, self._padded_h = _round_up(width, layout.sub_w), _round_up(height, layout.sub_h)
         source = zimg_format(layout)
-        self._conversion = _Conversion(source, self._padded_w, self._padded_h, format=vs.RGBS, **given)
+        self._conversion = Conversion(source, self._padded_w, self._padded_h, format=vs.RGBS, **given)
 
     def __call__(self, frame: av.VideoFrame) -> NDArray[np.float32]:
         """A fresh array; the frame is only read."""
+        if self.layout.floating:
+            components = component_arrays(frame, self.layout)
+            return working_from_light(np.stack(components if len(components) == 3 else components * 3))
         planar, source = to_planar(frame), self._conversion.new_frame()
         for component, view in enumerate(component_arrays(planar, self.layout)):
             np.asarray(source[component])[: view.shape[0], : view.shape[1]] = view
@@ -97,16 +109,24 @@ def _round_up(size: int, log2_step: int) -> int:
 
 
 class FromRGB:
-    """(3, height, width) float32 RGB -> libav frames of a layout: rounded once, no dithering, saturated."""
+    """(3, height, width) float32 RGB -> libav frames of a layout: rounded once, no dithering, saturated.
+
+    Floating layouts (RGB only) get linear light, neither rounded nor saturated. An alpha plane is left to the caller.
+    """
 
     def __init__(self, layout: PixelLayout, tags: ColourTags, width: int, height: int):
-        """tags.matrix must be resolved (not 2) unless the layout is RGB."""
+        """tags: of the signal that the RGB is; tags.matrix must be resolved (not 2) unless the layout is RGB."""
         self.layout, self.width, self.height = layout, width, height
-        given = _zimg_tags(layout, tags)
-        self._conversion = _Conversion(vs.RGBS, width, height, format=zimg_format(layout).id, matrix_in=0, **given)
+        self._transfer = tags.transfer
+        if layout.floating:
+            return
+        given: dict[str, Any] = {**_zimg_tags(layout, tags)}
+        self._conversion = Conversion(vs.RGBS, width, height, format=zimg_format(layout).id, matrix_in=0, **given)
 
     def __call__(self, rgb: NDArray[np.float32]) -> av.VideoFrame:
         """A new frame in the layout's planar format, without timestamp."""
+        if self.layout.floating:
+            return self._floating(rgb)
         source = self._conversion.new_frame()
         for component in range(3):
             np.copyto(np.asarray(source[component]), rgb[component])
@@ -114,4 +134,11 @@ class FromRGB:
         with self._conversion.convert(source) as done:
             for component, view in enumerate(component_arrays(frame, self.layout)):
                 np.copyto(view, np.asarray(done[component]))
+        return frame
+
+    def _floating(self, rgb: NDArray[np.float32]) -> av.VideoFrame:
+        frame = av.VideoFrame(self.width, self.height, self.layout.planar_name)
+        light = light_from_signal(rgb, self._transfer)
+        for view, component in zip(component_arrays(frame, self.layout), light, strict=True):
+            np.copyto(view, component)
         return frame

@@ -22,8 +22,9 @@ SUBSAMPLING = {(1, 1): "420", (1, 0): "422", (0, 0): "444", (0, 1): "440", (2, 0
 class PixelLayout:
     """What the samples of a frame are, whatever the order they lie in.
 
-    bits: per sample, 8 to 16.  sub_w, sub_h: log2 of how much narrower and lower the chroma planes are.
-    alpha: a fourth component exists (it is not converted).  full: the name itself says full range (yuvj420p).
+    bits: per sample, 8 to 16, or 16 and 32 when floating.  sub_w, sub_h: log2 of how much narrower and lower the chroma
+    planes are.  alpha: a last component says how opaque each pixel is; it is always full range.  full: the name itself
+    says full range (yuvj420p).  floating: samples are floating-point numbers (EXR), linear light.
     """
 
     family: Family
@@ -32,14 +33,23 @@ class PixelLayout:
     sub_h: int = 0
     alpha: bool = False
     full: bool = False
+    floating: bool = False
 
     @property
     def planar_name(self) -> str:
-        """libav's little-endian planar format of these samples, without alpha: yuv420p10le, gbrp, gray16le."""
-        deep = f"{self.bits}le" if self.bits > 8 else ""
+        """libav's little-endian planar format of these samples: yuv420p10le, gbrap, gray16le, gbrpf32le.
+
+        Gray with alpha has none; its name is that of gray alone.
+        """
+        deep = "f" * self.floating + (f"{self.bits}le" if self.bits > 8 else "")
         if self.family == "yuv":
-            return f"yuv{SUBSAMPLING[self.sub_w, self.sub_h]}p{deep}"
-        return ("gbrp" if self.family == "rgb" else "gray") + deep
+            return f"yuv{'a' * self.alpha}{SUBSAMPLING[self.sub_w, self.sub_h]}p{deep}"
+        return ("gbrap" if self.alpha else "gbrp") + deep if self.family == "rgb" else "gray" + deep
+
+    @property
+    def opaque(self) -> PixelLayout:
+        """The same samples without alpha."""
+        return replace(self, alpha=False) if self.alpha else self
 
     @property
     def plane_order(self) -> tuple[int, ...]:
@@ -49,6 +59,8 @@ class PixelLayout:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Sample type in memory."""
+        if self.floating:
+            return np.dtype(np.float32 if self.bits == 32 else np.float16)
         return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
     def plane_size(self, component: int, width: int, height: int) -> tuple[int, int]:
@@ -68,8 +80,10 @@ class PixelLayout:
 
 @lru_cache(maxsize=256)
 def layout_of(name: str) -> PixelLayout:
-    """Layout of a libav pixel format by name. Raises FormatError for float, Bayer and hardware formats."""
-    refusal = FormatError(f"the pixel format {name} is not supported; gray, YUV or RGB with 8 to 16 bits is needed")
+    """Layout of a libav pixel format by name. Raises FormatError for Bayer, hardware and floating YUV formats."""
+    refusal = FormatError(
+        f"the pixel format {name} is not supported; gray, YUV or RGB with 8 to 16 bits, or floating RGB, is needed"
+    )
     try:
         fmt = av.VideoFormat(name, 64, 64)
     except ValueError:
@@ -79,6 +93,8 @@ def layout_of(name: str) -> PixelLayout:
     colour = [c for c in fmt.components if not c.is_alpha]
     alpha = len(colour) < len(fmt.components)
     bits = max((c.bits for c in colour), default=0)
+    if match := re.fullmatch(r"(gray|gbra?p)f(16|32)le", name):
+        return PixelLayout("gray" if match[1] == "gray" else "rgb", int(match[2]), alpha=alpha, floating=True)
     if bits in range(1, 8):
         bits = 8  # mono, rgb565: libav widens them to 8
     if bits not in (8, 9, 10, 12, 14, 16) or re.match("bayer|xyz", name) or re.search("f16[lb]e$", name):
@@ -110,10 +126,10 @@ def _is_readable_as_planar(name: str) -> bool:
 
 
 def to_planar(frame: av.VideoFrame) -> av.VideoFrame:
-    """The same samples in the planar format of the layout: the frame itself, or reordered losslessly (NV12, RGB24)."""
+    """The same colours in planes of their own: the frame itself, or reordered losslessly (NV12, RGB24)."""
     if _is_readable_as_planar(frame.format.name):
         return frame
-    return reorder(frame, layout_of(frame.format.name).planar_name)
+    return reorder(frame, layout_of(frame.format.name).opaque.planar_name)
 
 
 def reorder(frame: av.VideoFrame, name: str) -> av.VideoFrame:
@@ -144,3 +160,12 @@ def component_arrays(frame: av.VideoFrame, layout: PixelLayout) -> list[NDArray[
         width, height = layout.plane_size(component, frame.width, frame.height)
         views.append(plane_array(frame, plane, width, height, layout.dtype))
     return views
+
+
+def alpha_array(frame: av.VideoFrame) -> NDArray[Any]:
+    """(height, width) view of how opaque each pixel is, 0 to the largest sample; the format must have alpha."""
+    layout = layout_of(frame.format.name)
+    planar = layout if layout.family == "yuv" else replace(layout, family="rgb", alpha=True)
+    # Packed formats (RGBA, gray with alpha, palettes) are spread to planes; the colours in them are not used.
+    spread = reorder(frame, planar.planar_name)
+    return plane_array(spread, 3, frame.width, frame.height, planar.dtype)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 
 from ..errors import FormatError, VideoError
 from .colour import ColourTags, tags_of
+from .hdr import DYNAMIC, HdrMetadata, hdr_of
 from .pixels import PixelLayout, layout_of
 from .probe import Scan, exact, frame_rate, scan, video_stream
 from .sequence import is_pattern, opening_of
@@ -28,8 +28,8 @@ class VideoInfo:
     """What a video stream is, taken from its first decoded frame.
 
     width, height: as coded, before any rotation.  rate: frames per second, None if unknown.  sar: sample aspect ratio,
-    None if unspecified.  rotation: libav's display matrix (nine integers), None without.  hdr_metadata:
-    names of static or dynamic HDR side data.
+    None if unspecified.  rotation: libav's display matrix (nine integers), None without.  hdr: static HDR metadata,
+    None without.  hdr_metadata: names of dynamic HDR metadata, which is not written again.
     """
 
     name: str
@@ -45,6 +45,7 @@ class VideoInfo:
     sar: Fraction | None
     rotation: tuple[int, ...] | None
     hdr_metadata: tuple[str, ...]
+    hdr: HdrMetadata | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class VideoReader:
         """
         self.source = source
         self.packets: deque[av.Packet[Any]] = deque()
+        self.watch: Callable[[Frame], None] | None = None
+        """Called with each frame before `frames` gives it."""
         self.restamped = 0
         self.undecodable = 0
         self._ended = False
@@ -77,12 +80,10 @@ class VideoReader:
         self._stdin = StdinPipe() if source == "-" else None
         self._container = _open(source, self._opening, self._stdin)
         try:
-            self._stream = video_stream(self._container, self._name)
-            self._stream.thread_count = threads
-            self._stream.codec_context.thread_type = "FRAME" if threads > 1 else "SLICE"
+            self._threads = threads
             self._decoded = 0
             self._fed = 0
-            self._decoding = self._decode()
+            self._begin()
             self._first = self._first_image()
             self.info = self._describe(self._first)
             self._check(self._first, 0)
@@ -123,7 +124,10 @@ class VideoReader:
             pts = self._pts(image, number, last)
             if number >= start:
                 self._check(image, number)
-                yield Frame(number, pts, int(image.duration or 0), image)
+                frame = Frame(number, pts, int(image.duration or 0), image)
+                if self.watch is not None:
+                    self.watch(frame)
+                yield frame
             last = pts
             number += 1
             if stop is not None and number >= stop:
@@ -168,6 +172,14 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _begin(self) -> None:
+        """Choose the stream and its decoder in the open container; decoding starts where the container stands."""
+        self._stream = video_stream(self._container, self._name)
+        self._stream.thread_count = self._threads
+        self._stream.codec_context.thread_type = "FRAME" if self._threads > 1 else "SLICE"
+        self._decoder = _decoder_of(self._stream)
+        self._decoding = self._decode()
+
     def _demux(self) -> Iterator[Any]:
         """Packets of all streams; a read error ends the input like its end does."""
         try:
@@ -189,7 +201,7 @@ class VideoReader:
 
     def _images(self, packet: Any) -> Iterator[av.VideoFrame]:
         try:
-            images = self._stream.decode(packet)
+            images = self._decoder.decode(packet)
         except av.EOFError:
             return
         except (av.FFmpegError, OSError):
@@ -220,15 +232,15 @@ class VideoReader:
         """Seek; None (and back to the beginning) when the first frame met is not one of the table at or before it."""
         self._container.seek(target, stream=self._stream, backward=True)
         self.packets.clear()
+        self._decoder = _decoder_of(self._stream)
         images = self._decode()
         first = next(images, None)
         if first is not None and first.pts is not None and first.pts <= target and first.pts in set(pts):
             return pts.index(first.pts), self._again(first, images)
         self._container.close()
         self._container = _open(self.source, self._opening, None)
-        self._stream = video_stream(self._container, self._name)
         self.packets.clear()
-        self._decoding = self._decode()
+        self._begin()
         self._first = self._first_image()
         return None
 
@@ -250,15 +262,8 @@ class VideoReader:
     def _describe(self, image: av.VideoFrame) -> VideoInfo:
         layout = layout_of(image.format.name)
         stream, still = self._stream, self._container.format.name.endswith(("image2", "_pipe"))
-        side = {str(getattr(key, "name", key)): value for key, value in image.side_data.items()}
-        rotation = image.side_data.get(SideDataType.DISPLAYMATRIX) if side else None
-        hdr = (
-            "MASTERING_DISPLAY_METADATA",
-            "CONTENT_LIGHT_LEVEL",
-            "DYNAMIC_HDR_PLUS",
-            "DOVI_METADATA",
-            "DOVI_RPU_BUFFER",
-        )
+        side = {key.name: bytes(value) for key, value in image.side_data.items()}
+        rotation = side.get("DISPLAYMATRIX") or stream.codec_context.coded_side_data.get("display_matrix")
         return VideoInfo(
             name=self._name,
             container=self._container.format.name,
@@ -272,7 +277,8 @@ class VideoReader:
             rate=frame_rate(stream),
             sar=exact(stream.sample_aspect_ratio),
             rotation=None if rotation is None else tuple(int(v) for v in np.frombuffer(rotation, np.int32)),
-            hdr_metadata=tuple(name for name in hdr if name in side),
+            hdr_metadata=tuple(dict.fromkeys(said for name, said in DYNAMIC.items() if name in side)),
+            hdr=hdr_of(image, stream.codec_context),
         )
 
     def _check(self, image: av.VideoFrame, number: int) -> None:
@@ -291,6 +297,18 @@ class VideoReader:
                 f"{image.format.name}, the first was {info.width}x{info.height} {info.pix_fmt}; cut it there and "
                 "upscale the parts"
             )
+
+
+def _decoder_of(stream: Any) -> Any:
+    """The stream's decoder; libvpx for VP9 with alpha, which libav's own decoder does not see."""
+    context = stream.codec_context
+    if context.name != "vp9" or stream.metadata.get("alpha_mode") != "1" or "libvpx-vp9" not in av.codecs_available:
+        return context
+    decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
+    decoder.thread_count = context.thread_count
+    for name in ("color_primaries", "color_trc", "chroma_sample_location"):
+        setattr(decoder, name, getattr(context, name))
+    return decoder
 
 
 def _guarded_scan(source: str, opening: dict[str, Any]) -> Scan:

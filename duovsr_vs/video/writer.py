@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from array import array
 from collections.abc import Iterable
@@ -16,11 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OptionError
+from . import hdr
+from .alpha import AlphaPlanes, fill_opaque
 from .convert import FromRGB
+from .curve import LINEAR
 from .encoding import THREADS, Encoding
 from .output import write_error
 from .pixels import component_arrays, reorder
 from .probe import exact
+from .stamps import round_half_up, stamp_decoding_times
 from .streams import StreamCopier, kept_tags
 from .verify import verify
 
@@ -33,6 +38,7 @@ class OutputVideo:
 
     time_base: of the timestamps given to `write`.  rate: average frames per second, None if unknown.  sar: sample
     aspect ratio.  rotation: libav's display matrix.  metadata, stream_metadata: tags.  chapters: as libav gives them.
+    disposition: libav's flags of the stream.
     """
 
     width: int
@@ -44,6 +50,7 @@ class OutputVideo:
     metadata: dict[str, str] | None = None
     stream_metadata: dict[str, str] | None = None
     chapters: tuple[Any, ...] = ()
+    disposition: int = 0
 
 
 class Writer(Protocol):
@@ -65,10 +72,16 @@ class Writer(Protocol):
 class ContainerWriter:
     """A video file through libav."""
 
-    def __init__(self, path: Path, muxer: str, name: str, video: OutputVideo, encoding: Encoding, copier: StreamCopier):
-        """path: the temporary file.  name: what people call the output. Raises VideoError and OptionError."""
+    def __init__(
+        self, path: Path, muxer: str, name: str, video: OutputVideo, encoding: Encoding, copier: StreamCopier, *,
+        alpha: AlphaPlanes | None = None,
+    ):  # fmt: skip
+        """path: the temporary file.  name: what people call the output.  alpha: where the encoding has it; without, all
+        is opaque. Raises VideoError and OptionError.
+        """
         self._name, self._path, self._muxer, self._copier = name, path, muxer, copier
-        self._video, self._encoding = video, encoding
+        self._video, self._encoding, self._alpha = video, encoding, alpha
+        self._encoded_before = False
         self._pts = array("q")
         self._convert = FromRGB(encoding.layout, encoding.tags, video.width, video.height)
         self._container = av.open(path, "w", format=muxer, options=FAST_START.get(muxer, {}))
@@ -86,7 +99,7 @@ class ContainerWriter:
             raise write_error(error, name) from None
 
     def write(self, rgb: NDArray[np.float32], number: int, pts: int, duration: int) -> None:
-        frame = _prepared(self._convert(rgb), self._encoding)
+        frame = _prepared(self._convert(rgb), self._encoding, number, self._alpha)
         frame.pts, frame.time_base, frame.duration = pts, self._video.time_base, duration
         self._pts.append(pts)
         self._mux(frame)
@@ -111,35 +124,58 @@ class ContainerWriter:
         with suppress(av.FFmpegError, OSError, ValueError):  # the file is thrown away
             self._container.close()
 
+    def _encoded(self, frame: av.VideoFrame | None) -> list[Any]:
+        """The packets that the encoder gives for a frame, or at its end."""
+        packets: list[Any] = self._stream.encode(frame)
+        if frame is None and not self._encoded_before and self._encoding.codec == "libx265":
+            stamp_decoding_times(packets)
+        self._encoded_before = self._encoded_before or bool(packets)
+        return packets
+
     def _mux(self, frame: av.VideoFrame | None) -> None:
         try:
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(self._encoded(frame))
         except av.EOFError:
             return
         except (av.FFmpegError, OSError, ValueError) as error:
             raise write_error(error, self._name) from None
 
     def _add_video(self) -> Any:
-        video, encoding = self._video, self._encoding
+        stream = self._new_stream()
+        self._label(stream)
+        return stream
+
+    def _new_stream(self) -> Any:
+        """A stream with its encoder, and all that the encoder writes into its packets."""
+        video, encoding, tags = self._video, self._encoding, self._encoding.tags
+        if encoding.codec == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr by itself
         stream: Any = self._container.add_stream(
-            encoding.codec, rate=video.rate or 25, width=video.width, height=video.height, pix_fmt=encoding.pix_fmt,
-            options=dict(encoding.options), time_base=video.time_base,
-        )  # fmt: skip
+            encoding.codec, rate=video.rate or 25, options=dict(encoding.options), time_base=video.time_base
+        )
+        if encoding.hdr is not None:
+            hdr.attach(stream, encoding.codec, encoding.hdr)
         stream.time_base = video.time_base
         context = stream.codec_context
+        context.width, context.height, context.pix_fmt = video.width, video.height, encoding.pix_fmt
+        context.framerate = video.rate or 25
         context.thread_count = int(encoding.options.get("threads", THREADS))
-        tags = encoding.tags
         context.colorspace, context.color_primaries = tags.matrix, tags.primaries
         context.color_trc, context.color_range = tags.transfer, 2 if tags.full else 1
         context.chroma_sample_location = tags.chroma
         if video.sar:
             context.sample_aspect_ratio = video.sar
+        return stream
+
+    def _label(self, stream: Any) -> None:
+        """What a stream's container says beside its packets."""
+        video = self._video
+        stream.disposition = video.disposition
         if video.rotation:
             stream.set_display_matrix(video.rotation)
-        if encoding.codec == "libx265" and self._muxer in ("mp4", "mov"):
-            context.codec_tag = "hvc1"  # what players of these files expect
+        if self._encoding.codec == "libx265" and self._muxer in ("mp4", "mov"):
+            stream.codec_context.codec_tag = "hvc1"  # what players of these files expect
         stream.metadata.update(kept_tags(video.stream_metadata or {}))
-        return stream
 
     def _refusal(self, error: Exception) -> str:
         if "does not support" in str(error):
@@ -193,15 +229,20 @@ class Y4mWriter:
 class ImageWriter:
     """One image file per frame, in a temporary folder; names carry the frame's number in the clip."""
 
-    def __init__(self, folder: Path, pattern: str, video: OutputVideo, encoding: Encoding, first_number: int = 0):
-        """pattern: the last part of the output's name.  first_number: what the clip's frame 0 is called."""
+    def __init__(
+        self, folder: Path, pattern: str, video: OutputVideo, encoding: Encoding, first_number: int = 0, *,
+        alpha: AlphaPlanes | None = None,
+    ):  # fmt: skip
+        """pattern: the last part of the output's name.  first_number: what the clip's frame 0 is called.  alpha: where
+        the encoding has it; without, all is opaque.
+        """
         self._folder, self._pattern, self._encoding, self._video = folder, pattern, encoding, video
-        self._first = first_number
+        self._first, self._alpha = first_number, alpha
         self._written = 0
         self._convert = FromRGB(encoding.layout, encoding.tags, video.width, video.height)
 
     def write(self, rgb: NDArray[np.float32], number: int, pts: int, duration: int) -> None:
-        frame = _prepared(self._convert(rgb), self._encoding)
+        frame = _prepared(self._convert(rgb), self._encoding, number, self._alpha)
         try:
             data = self._encode(frame)
             (self._folder / self._name_of(number)).write_bytes(data)
@@ -234,17 +275,16 @@ class ImageWriter:
         return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
 
-def round_half_up(value: Fraction) -> int:
-    """Nearest integer, halves away from zero as libav rounds timestamps."""
-    return int(value + Fraction(1, 2)) if value >= 0 else -int(-value + Fraction(1, 2))
-
-
-def _prepared(frame: av.VideoFrame, encoding: Encoding) -> av.VideoFrame:
-    """The frame in the order that the encoder wants (bgr0, nv12, rgb48be), tagged."""
+def _prepared(frame: av.VideoFrame, encoding: Encoding, number: int, alpha: AlphaPlanes | None) -> av.VideoFrame:
+    """The frame with its alpha, in the order that the encoder wants (bgr0, nv12, rgb48be), tagged."""
     tags = encoding.tags
+    if encoding.layout.alpha:
+        fill_opaque(frame) if alpha is None else alpha.fill(number, frame)
     frame.color_range = 2 if tags.full else 1
     frame = reorder(frame, encoding.pix_fmt)
     frame.colorspace, frame.color_primaries, frame.color_trc = tags.matrix, tags.primaries, tags.transfer
+    if encoding.layout.floating:
+        frame.color_trc = LINEAR
     frame.color_range = 2 if tags.full else 1
     frame.chroma_location = tags.chroma
     return frame

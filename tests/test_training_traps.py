@@ -105,9 +105,11 @@ def test_17_networks_are_given_float32_times_in_0_to_1_shifted_and_never_an_inde
         networks = [work.student, *(getattr(work, key) for key in ("teacher", "real", "fake") if hasattr(work, key))]
         times = [times_of(network) for network in networks]
         run(work, 0, 3)
-        found.append(torch.cat([t for of_network in times for t in of_network]))
+        given = [t for of_network in times for t in of_network]
+        assert {t.dtype for t in given} == {torch.float32}
+        found.append(torch.cat(given))
     plain, shifted = found
-    assert plain.dtype == torch.float32 and plain.min() > 0 and plain.max() <= 1
+    assert plain.min() > 0 and plain.max() <= 1
     assert ((plain > 0.05) & (plain < 0.95)).any()  # not an index
     assert (shifted >= plain - 1e-6).all() and (shifted > plain + 0.05).any() and shifted.max() <= 1
 

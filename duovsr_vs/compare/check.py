@@ -55,9 +55,9 @@ def run_check(
         raise OptionError("check reads its files twice, so it cannot read from stdin; name two files")
     start, length = parse_position("--start", request.start), parse_position("--frames", request.frames)
     part = start is not None or length is not None
-    held = contents(request.source), contents(request.upscaled)
     with ExitStack() as stack:
         source, other = (stack.enter_context(Clip(name)) for name in (request.source, request.upscaled))
+        held = contents(request.source), contents(request.upscaled)
         info, scan = source.info, source.reader.scan
         span = resolve_interval(
             start, length, pts=scan.pts if scan else (), total=source.reader.total, time_base=info.time_base,
@@ -66,7 +66,7 @@ def run_check(
         total = None if source.reader.total is None else (span[1] or source.reader.total) - span[0]
         every = request.every or max(1, (total or 1) // SAMPLES)
         borders = request.borders(info.width, info.height)
-        tags = compare_tags(source, other, (source.first_image, other.first_image))
+        tags = compare_tags(source, other)
         begin(total)
         found = measure(source, other, span, every, borders, advance)
         findings = _times(source, other, held[1].frames_only, found.source_times, found.times, part)

@@ -81,11 +81,6 @@ class Clip:
         """What the file is."""
         return self.reader.info
 
-    @property
-    def first_image(self) -> Any:
-        """The first frame of the file, as decoded; to be asked for before `shots`."""
-        return next(self.reader.frames(0, 1)).image
-
     def to_rgb(self, image: Any) -> NDArray[np.float32]:
         """A decoded frame as RGB (3, h, w), with the file's own tags."""
         if self._to_rgb is None:

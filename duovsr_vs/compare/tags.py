@@ -5,43 +5,22 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 
 from ..video.colour import MATRIX_NAMES, TRANSFER_HDR, UNSPECIFIED
 from .clips import Clip
 from .findings import Finding, verdict
 
-_STATIC_HDR = {"MASTERING_DISPLAY_METADATA": "mastering display", "CONTENT_LIGHT_LEVEL": "content light level"}
-_CLOSE = 2e-3
-"""Containers keep the numbers of a mastering display as floats or as other fractions."""
 
-
-def hdr_values(image: av.VideoFrame) -> dict[str, list[float]]:
-    """Numbers of a frame's static HDR metadata: chromaticities and luminances, MaxCLL and MaxFALL."""
-    found: dict[str, list[float]] = {}
-    for name, words in _STATIC_HDR.items():
-        data = image.side_data.get(getattr(SideDataType, name))
-        if data is None:
-            continue
-        numbers = np.frombuffer(bytes(data), np.int32)
-        if name == "CONTENT_LIGHT_LEVEL":
-            found[words] = [float(n) for n in numbers[:2]]
-        else:  # ten rationals, then two flags
-            found[words] = [n / d if d else 0.0 for n, d in zip(numbers[0:20:2], numbers[1:20:2], strict=True)]
-    return found
-
-
-def compare_tags(source: Clip, other: Clip, images: tuple[av.VideoFrame, av.VideoFrame]) -> list[Finding]:
-    """Findings on size, sample aspect, rotation, depth, colour tags and HDR metadata. images: a frame of each."""
+def compare_tags(source: Clip, other: Clip) -> list[Finding]:
+    """Findings on size, sample aspect, rotation, depth, colour tags and HDR metadata."""
     return [
         _size(source, other),
         _aspect(source, other),
         _rotation(source, other),
         _depth(source, other),
         _colours(source, other),
-        _hdr(*(hdr_values(image) for image in images)),
+        _hdr(source, other),
     ]
 
 
@@ -158,12 +137,10 @@ def _summary(clip: Clip) -> str:
     return ", ".join([tags.describe(), *rest])
 
 
-def _hdr(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> Finding:
-    bad = []
-    for name, numbers in ours.items():
-        if name not in theirs:
-            bad.append(f"{name} is missing")
-        elif not np.allclose(numbers, theirs[name], rtol=_CLOSE, atol=1e-4):
-            bad.append(f"{name} changed")
-    text = "; ".join(bad) or ", ".join(theirs) or "none"
-    return Finding("HDR metadata", verdict(bad), text, {"source": ours, "upscaled": theirs})
+def _hdr(source: Clip, other: Clip) -> Finding:
+    ours, theirs = source.info.hdr, other.info.hdr
+    said = [found.describe() if found else "none" for found in (ours, theirs)]
+    bad = [f"{said[1]} instead of {said[0]}"] if ours is not None and not ours.matches(theirs) else []
+    doubts = [f"{name} is missing" for name in source.info.hdr_metadata if name not in other.info.hdr_metadata]
+    facts = {"source": said[0], "upscaled": said[1], "dynamic": list(source.info.hdr_metadata)}
+    return Finding("HDR metadata", verdict(bad, doubts), "; ".join(bad + doubts) or said[1], facts)

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics.borders import window_ratio
+from ..metrics.borders import Step, window_step
 from ..metrics.flicker import mean_of
 from .findings import Finding, Status, counted, listed, verdict
 from .measure import Borders, Measures
 
+LEVELS: tuple[Status, Status] = ("doubtful", "wrong")
+"""What the two limits of each measure stand for."""
 SHRINK_BACK = 32.0, 26.0
 """Mean PSNR in dB below which the upscaled clip doubtfully, or surely not, shows what its source shows. What removes
 noise and compression from a source lies at 30 to 40, what only adds detail above."""
 DRIFT = 1.0, 2.0
 DRIFT_WORST = 2.0, 4.0
 """CIEDE2000 of the clip, and of its worst frame: 1 is just visible side by side, twice that without a comparison."""
-UNSTEADY = 0.6
-"""Share of the additions that does not travel with the picture: above that of true high resolution (0.02–0.53)."""
-EXCESS, RATIO = (0.1, 0.25), (1.0, 1.5)
-"""E_warp above the source's, and over it, that unsteady additions need to be doubtful or wrong; an excess of 0.1 is
-noise of about two 8-bit steps."""
-STEP = 1.1, 1.25
-"""Step at window and tile borders over elsewhere, over the source's own."""
+UNSTEADY, EXCESS, RATIO = (0.5, 0.6), (0.1, 0.25), (1.0, 1.5)
+"""What makes flicker doubtful or wrong, all three together: the share of the additions that does not travel with the
+picture (true high resolution 0.02-0.53, new noise 0.71 and more), E_warp above the source's (0.1 is noise of about two
+8-bit steps), and E_warp over the source's."""
+STEP, SURE = (1.1, 1.25), 3.0
+"""Step at window and tile borders over elsewhere, over the source's own; and how many standard errors from 1 count."""
 
 
 def _grade(value: float, limits: tuple[float, float], falling: bool = False) -> Status:
@@ -80,9 +81,9 @@ def _flicker(measures: Measures) -> Finding:
     mean = mean_of(pairs)
     ratio = mean.error / mean.source if mean.source > 0 else float("inf") if mean.excess > 0 else 1.0
     status: Status = "ok"
-    for level, excess, above in zip(("doubtful", "wrong"), EXCESS, RATIO, strict=True):
-        if mean.unsteady > UNSTEADY and mean.excess > excess and ratio > above:
-            status = "doubtful" if level == "doubtful" else "wrong"
+    for level, limits in zip(LEVELS, zip(UNSTEADY, EXCESS, RATIO, strict=True), strict=True):
+        if all(value > limit for value, limit in zip((mean.unsteady, mean.excess, ratio), limits, strict=True)):
+            status = level
     facts = {
         "e_warp": mean.error, "e_warp_source": mean.source, "e_warp_excess": mean.excess, "unsteady": mean.unsteady,
         "pairs_measured": len(pairs),
@@ -95,20 +96,24 @@ def _windows(measures: Measures, borders: Borders) -> Finding:
     if not borders.window:
         return Finding("window steps", "skipped", "no windows: give --window or --model")
     changes = np.asarray(measures.source_changes), np.asarray(measures.changes)
-    return _step("window steps", window_ratio(*changes, borders.window), f"every {borders.window} frames")
+    return _step("window steps", [window_step(*changes, borders.window)], f"every {borders.window} frames")
 
 
 def _tiles(measures: Measures, borders: Borders) -> Finding:
     if not borders.tile:
         return Finding("tile steps", "skipped", "no tiles: give --tile or --model")
-    known = [steps.ratio for steps in measures.tiles if np.isfinite(steps.ratio)]
-    return _step("tile steps", max(known, default=float("nan")), f"every {borders.tile} source pixels")
+    return _step("tile steps", [steps.step for steps in measures.tiles], f"every {borders.tile} source pixels")
 
 
-def _step(name: str, ratio: float, where: str) -> Finding:
-    if not np.isfinite(ratio):
+def _step(name: str, steps: list[Step], where: str) -> Finding:
+    known = [step for step in steps if np.isfinite(step.ratio)]
+    if not known:
         return Finding(name, "skipped", f"no border {where}, or nothing beside it")
-    return Finding(name, _grade(ratio, STEP), f"{ratio:.3f} of the source's own, {where}", {"ratio": ratio})
+    sure = [step for step in known if step.deviations > SURE]
+    worst = max(sure or known, key=lambda step: step.ratio)
+    status = _grade(worst.ratio, STEP) if sure else "ok"
+    text = f"{worst.ratio:.3f} of the source's own, {where}"
+    return Finding(name, status, text, {"ratio": worst.ratio, "deviations": worst.deviations})
 
 
 def _frames(name: str, numbers: list[int], what: str) -> Finding:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ _BLOCK = 16
 """Codecs and models write in blocks of 2, 4, 8 or 16 pixels, whose borders show a little; so borders of tiles that
 lie on them are compared with other borders of blocks."""
 _STILL = 0.02 / 255
-"""Added to every change in time, in full-scale brightness, so that a source that stands still can be divided by."""
+"""Added to every step, in full-scale brightness, so that a source that is flat or stands still can be divided by."""
 
 
 def border_places(period: float, length: int) -> list[int]:
@@ -26,10 +27,24 @@ def border_places(period: float, length: int) -> list[int]:
     return sorted(place for place in places if 0 < place < length)
 
 
-def _share(steps: Real, at: NDArray[np.bool_]) -> float:
-    """Step at the borders over the step elsewhere; NaN where there is nothing to compare."""
-    elsewhere = float(steps[~at].mean()) if at.any() and not at.all() else 0.0
-    return float(steps[at].mean()) / elsewhere if elsewhere > 0 else float("nan")
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How much larger the steps at the borders are than those elsewhere, both as multiples of the source's own."""
+
+    ratio: float
+    """1 where no border shows; NaN where there is no border or nothing to compare it with."""
+    deviations: float
+    """How many standard errors of that mean the difference is: below 3 it may be luck."""
+
+
+def _compared(own: Real, source: Real, at: NDArray[np.bool_]) -> Step:
+    """own, source: steps at all places, 0..1.  at: whether a place is a border."""
+    if not at.any() or np.count_nonzero(~at) < 2:
+        return Step(float("nan"), float("nan"))
+    share = (own + _STILL) / (source + _STILL)
+    border, elsewhere = float(share[at].mean()), float(share[~at].mean())
+    error = max(float(share[~at].std(ddof=1)) / math.sqrt(np.count_nonzero(at)), 1e-9)
+    return Step(border / elsewhere, (border - elsewhere) / error)
 
 
 class TileSteps:
@@ -41,9 +56,11 @@ class TileSteps:
         self.borders = np.asarray(sorted(borders), np.int64)
         self._own: Real | None = None
         self._reference: Real | None = None
+        self._frames = 0
 
     def add(self, plane: Samples, reference: Samples) -> None:
         """One frame's brightness (H, W), and that of the source enlarged to the same size."""
+        self._frames += 1
         own, other = self._steps(plane), self._steps(reference)
         self._own = own if self._own is None else self._own + own
         self._reference = other if self._reference is None else self._reference + other
@@ -53,30 +70,22 @@ class TileSteps:
         return steps.mean(axis=1 - self.axis, dtype=np.float64)
 
     @property
-    def ratio(self) -> float:
-        """Step at the borders over that at like places, divided by the reference's: 1 where no border shows.
-
-        NaN where there is no border or nothing to compare it with.
-        """
+    def step(self) -> Step:
+        """Rows or columns at the borders against those at like places."""
         if self._own is None or self._reference is None or not len(self.borders):
-            return float("nan")
+            return Step(float("nan"), float("nan"))
         places = np.arange(1, len(self._own) + 1)
         like = places % math.gcd(_BLOCK, *(int(border) for border in self.borders)) == 0
         at = np.isin(places, self.borders)[like]
-        reference = _share(self._reference[like], at)
-        return _share(self._own[like], at) / reference if reference > 0 else float("nan")
+        return _compared(self._own[like] / self._frames, self._reference[like] / self._frames, at)
 
 
-def window_ratio(source: Samples, upscaled: Samples, period: int) -> float:
-    """Change of the picture at window borders over elsewhere, divided by the source's: 1 where no border shows.
+def window_step(source: Samples, upscaled: Samples, period: int) -> Step:
+    """Change of the picture at window borders against that at other times.
 
     source, upscaled: (n − 1,) mean |difference| of brightness, 0..1, from each frame to the next; entry i leads to
-    frame i + 1.  period: frames from one window to the next.  Pairs that are cuts in the source are left out; NaN where
-    no border or nothing else is left.
+    frame i + 1.  period: frames from one window to the next.  Pairs that are cuts in the source are left out.
     """
     number = np.arange(1, len(source) + 1)
     keep = source <= _CUT * max(float(np.median(source)), _STILL) if len(source) else np.zeros(0, bool)
-    at = (number % period == 0)[keep]
-    own, other = upscaled[keep] + _STILL, source[keep] + _STILL
-    reference = _share(other, at)
-    return _share(own, at) / reference if reference > 0 else float("nan")
+    return _compared(upscaled[keep], source[keep], (number % period == 0)[keep])

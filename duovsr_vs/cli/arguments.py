@@ -17,12 +17,17 @@ def _flag(panel: str | None, text: str, name: str) -> Any:
     return _option(panel, text, name, show_default=False)
 
 
-Source = Annotated[
-    str, typer.Argument(metavar="INPUT", help="A video, images (in/%05d.png), or - for stdin.", show_default=False)
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...", help="Videos, folders of them, images (in/%05d.png), or - for stdin.", show_default=False
+    ),
 ]
 Output = Annotated[
     str,
-    _option(None, "mkv, mp4, mov, webm, y4m, images (out/%05d.png), or - for y4m on stdout.", "--output", "-o"),
+    _option(
+        None, "mkv, mp4, mov, webm, y4m, images (out/%05d.png), - for y4m on stdout, or a folder/.", "--output", "-o"
+    ),
 ]
 
 Model = Annotated[str | None, _option(MAKE, "Shipped name or .safetensors file (default: nano).")]
@@ -51,12 +56,19 @@ EncoderOptions = Annotated[
 Matrix = Annotated[str | None, _option(ENCODE, "Matrix of the input: 709, 170m, 2020ncl, ... (default: its tag).")]
 AssumeProgressive = Annotated[bool, _flag(ENCODE, "Take interlaced frames as whole pictures.", "--assume-progressive")]
 Overwrite = Annotated[bool, _flag(ENCODE, "Replace an existing output.", "--overwrite")]
+Resume = Annotated[bool, _flag(ENCODE, "Go on with an output that was begun before.", "--resume")]
+Report = Annotated[str | None, _option(ENCODE, "Write what was kept as JSON to this file.", metavar="FILE")]
 
 Device = Annotated[str, _option(RUN, "auto, cpu, cuda or cuda:N.")]
 Precision = Annotated[str, _option(RUN, "auto, float32, bfloat16 or float16.")]
 Tile = Annotated[int, _option(RUN, "Side of a tile in input pixels; 0: chosen from model and size.")]
 TileOverlap = Annotated[int, _option(RUN, "Halo of a tile in input pixels; 0: as far as the model sees.")]
 Threads = Annotated[int | None, _option(RUN, "CPU threads of the model (default: torch's choice).")]
+Workers = Annotated[int, _option(RUN, "Processes that share a long job; the output is the same.", min=1, max=256)]
+Segment = Annotated[
+    int | None,
+    _option(RUN, "Frames after which a long job is safe from a break (default: ten seconds).", min=1, max=1_000_000),
+]
 
 File = Annotated[str | None, typer.Argument(metavar="[FILE]", help="A video, a model file, or a model's name.")]
 SelfTest = Annotated[bool, _flag(None, "Check that the model gives its golden frame on this machine.", "--self-test")]

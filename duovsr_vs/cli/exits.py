@@ -39,9 +39,16 @@ def guarded() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit has somewhere to go
         raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        say("\nduovsr: interrupted; nothing was kept")
+    except KeyboardInterrupt as error:
+        say(f"\nduovsr: interrupted; {str(error) or 'nothing was kept'}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def quiet() -> None:
+    """libav writes no lines of its own; what matters arrives as an error."""
+    import av.logging
+
+    av.logging.set_level(None)
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:

@@ -87,7 +87,7 @@ def _video(file: str) -> list[str]:
     with VideoReader(file, assume_progressive=True) as reader:
         lines = [f"input    {input_line(reader)}"]
         for kind, name in (("matroska", "mkv"), ("mp4", "mp4")):
-            kept, lost = kept_facts(reader, kind, Span())
+            kept, lost = kept_facts(reader, kind, Span(), reader.info.hdr is not None)
             copied, dropped = StreamCopier(reader.container, reader.stream.index, kind, Span()).names()
             lines.append(f"in {name:<5} kept: {', '.join(kept + copied)}")
             if lost + dropped:

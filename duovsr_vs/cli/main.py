@@ -10,6 +10,7 @@ import typer
 
 from .. import __version__
 from . import arguments as a
+from .check import check_command
 from .exits import guarded
 
 app = typer.Typer(
@@ -45,7 +46,7 @@ def _root(
 
 @app.command(no_args_is_help=True)
 def upscale(
-    source: a.Source,
+    sources: a.Sources,
     output: a.Output,
     model: a.Model = None,
     scale: a.Scale = 4,
@@ -64,17 +65,21 @@ def upscale(
     matrix: a.Matrix = None,
     assume_progressive: a.AssumeProgressive = False,
     overwrite: a.Overwrite = False,
+    resume: a.Resume = False,
+    report: a.Report = None,
     device: a.Device = "auto",
     precision: a.Precision = "auto",
     tile: a.Tile = 0,
     tile_overlap: a.TileOverlap = 0,
     threads: a.Threads = None,
+    workers: a.Workers = 1,
+    segment: a.Segment = None,
 ) -> None:
-    """Upscale a video; sound, subtitles, times and tags come along."""
+    """Upscale videos; sound, subtitles, times and tags come along. What breaks off goes on with --resume."""
     with guarded():
         from ..engine.options import Options
-        from .job import Request
-        from .upscale import run
+        from .batch import run
+        from .request import Request
 
         options = Options(
             model=model, scale=scale, width=width, height=height, strength=strength, detail=detail, seed=seed,
@@ -82,11 +87,12 @@ def upscale(
             threads=threads,
         )  # fmt: skip
         request = Request(
-            source=source, output=output, options=options, start=start, frames=frames, codec=codec, crf=crf,
-            pix_fmt=pix_fmt, encoder_options=encoder_options or [], matrix=matrix,
-            assume_progressive=assume_progressive, overwrite=overwrite,
+            source=sources[0], output=output, options=options, start=start, frames=frames, codec=codec, crf=crf,
+            pix_fmt=pix_fmt, encoder_options=tuple(encoder_options or ()), matrix=matrix,
+            assume_progressive=assume_progressive, overwrite=overwrite, resume=resume, report=report, workers=workers,
+            segment=segment,
         )  # fmt: skip
-        code = run(request)
+        code = run(request, sources)
     raise typer.Exit(code)
 
 
@@ -128,10 +134,18 @@ def bench(
         run(Options(model=model, device=device, precision=precision, tile=tile, threads=threads), size, frames, as_json)
 
 
-def main() -> None:
-    """Entry point of the `duovsr` command."""
+app.command(name="check", no_args_is_help=True)(check_command)
+
+
+def set_environment() -> None:
+    """What has to be set before anything heavy is imported; the user's own settings win."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+
+
+def main() -> None:
+    """Entry point of the `duovsr` command."""
+    set_environment()
     try:
         app(prog_name="duovsr")
     except KeyboardInterrupt:

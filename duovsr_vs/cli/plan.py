@@ -6,8 +6,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from ..video.colour import TRANSFER_HDR
+from ..video.output import segment_folder
 from ..video.pipeline import WRITE_BEHIND
 from ..video.reader import VideoReader
+from ..video.segments import Grid
 from ..video.sequence import ASSUMED_RATE, is_pattern
 from ..video.streams import Span, chapters_in, kept_tags
 from .job import Job
@@ -21,13 +23,16 @@ FLOAT_FRAMES, CODED_FRAMES = WRITE_BEHIND + 3, 45
 """Output frames alive at once: float RGB between engine and encoder, and in the encoder (1.5 bytes a pixel)."""
 
 
-def plan_lines(job: Job, engine: Plan) -> list[str]:
-    """The plan of a run, one fact a line: a word, then what it is."""
+def plan_lines(job: Job, engine: Plan, grid: Grid | None = None) -> list[str]:
+    """The plan of a run, one fact a line: a word, then what it is. grid: of a job that is written in segments."""
     lines = [f"input    {input_line(job.reader)}", f"output   {_output(job)}"]
     if job.frames is not None and (job.start or job.stop is not None):
         lines.append(f"part     frames {job.start} to {job.start + job.frames - 1}; times begin at 0")
-    lines += [_memory(engine) if line.startswith("memory") else line for line in engine.lines()]
-    kept, lost = kept_facts(job.reader, job.kind, job.span)
+    lines += [_memory(engine, job.request.workers) if line[:6] == "memory" else line for line in engine.lines()]
+    if grid is not None:
+        folder = segment_folder(job.request.output)
+        lines.append(f"segments {grid.count} of up to {grid.length} frames, kept in {folder} until all are there")
+    kept, lost = kept_facts(job.reader, job.kind, job.span, job.encoding.hdr is not None)
     copied, dropped = job.copier.names()
     kept, lost = kept + copied, lost + dropped
     lines.append(f"kept     {', '.join(kept)}")
@@ -37,14 +42,15 @@ def plan_lines(job: Job, engine: Plan) -> list[str]:
     return lines
 
 
-def _memory(engine: Plan) -> str:
+def _memory(engine: Plan, workers: int) -> str:
     """The engine's share, and on a CPU what the whole process will take."""
     own = f"{engine.memory_bytes / 1e6:.0f} MB for frames and network"
     if engine.device != "cpu":
         return f"memory   about {own} on {engine.device}"
     pixels = engine.out_width * engine.out_height
     total = LIBRARIES + engine.memory_bytes + pixels * 12 * FLOAT_FRAMES + int(pixels * 1.5 * CODED_FRAMES)
-    return f"memory   about {total / 1e9:.1f} GB in all, whatever the length ({own})"
+    each = f", for each of {workers} workers" if workers > 1 else ""
+    return f"memory   about {total / 1e9:.1f} GB in all, whatever the length ({own}){each}"
 
 
 def input_line(reader: VideoReader) -> str:
@@ -56,8 +62,8 @@ def input_line(reader: VideoReader) -> str:
     return f"{info.name}: {', '.join(facts)}"
 
 
-def kept_facts(reader: VideoReader, kind: str, span: Span) -> tuple[list[str], list[str]]:
-    """What of the video itself is kept and what is not, in a few words each."""
+def kept_facts(reader: VideoReader, kind: str, span: Span, hdr: bool) -> tuple[list[str], list[str]]:
+    """What of the video itself is kept and what is not, in a few words each. hdr: HDR metadata is written."""
     info, container = reader.info, reader.container
     chapters, tags = len(chapters_in(container, span)), bool(kept_tags(container.metadata))
     if kind in ("y4m", "image"):
@@ -68,7 +74,8 @@ def kept_facts(reader: VideoReader, kind: str, span: Span) -> tuple[list[str], l
     kept += ["rotation"] if info.rotation else []
     kept += [f"{chapters} chapters"] if chapters else []
     kept += ["metadata"] if tags else []
-    return kept, (["HDR metadata"] if info.hdr_metadata else [])
+    kept += ["HDR metadata"] if hdr else []
+    return kept, list(info.hdr_metadata)
 
 
 def _output(job: Job) -> str:

@@ -20,14 +20,19 @@ class Progress:
         """total: frames to come; None: unknown, then there is no time left to tell."""
         self.total = total
         self.done = 0
+        self._ready = 0
         self._began = self._said = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
+    def ready(self, frames: int) -> None:
+        """So many frames were there before the run began; they count as done and not as fast."""
+        self.done = self._ready = frames
+
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             self._bar = _bar(self.total is not None)
-            self._task = self._bar.add_task("", total=self.total, fps="")
+            self._task = self._bar.add_task("", total=self.total, completed=self._ready, fps="")
             self._bar.start()
         self._began = self._said = time.monotonic()
         return self
@@ -46,7 +51,7 @@ class Progress:
     @property
     def fps(self) -> float:
         """Frames per second so far."""
-        return self.done / max(self.seconds, 1e-9)
+        return (self.done - self._ready) / max(self.seconds, 1e-9)
 
     def advance(self) -> None:
         """One more frame is written."""

@@ -1,81 +1,102 @@
-"""`duovsr upscale`: check, plan, say the plan, run, verify, rename."""
+"""`duovsr upscale` of one input: check, plan, say the plan, run, verify, rename."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from ..errors import OptionError
+from ..errors import OptionError, VideoError
 from ..model.registry import resolve
-from ..video.colour import parse_matrix, resolve_matrix
 from ..video.convert import ToRGB
-from ..video.encoding import choose, output_kind, parse_options
-from ..video.interval import parse_position, resolve_interval
-from ..video.output import PendingOutput
+from ..video.encoding import output_kind
+from ..video.output import PendingOutput, exists
 from ..video.pipeline import run as run_pipeline
-from ..video.reader import VideoReader
-from ..video.sequence import is_pattern
-from ..video.writer import Writer
-from .exits import DAMAGED, say
-from .job import Job, Request
+from . import long
+from .exits import DAMAGED, quiet, say
+from .job import Job, open_job
+from .long import Outcome
 from .plan import plan_lines
 from .progress import Progress, clock
+from .render import opened_folder
+from .report import Reporter
+from .request import Request
 
 if TYPE_CHECKING:
     from ..engine.upscaler import Upscaler
 
 
-def run(request: Request) -> int:
-    """Do the whole job; the exit code. Raises DuoVsrError for everything that is refused."""
-    _quiet()
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an input ended: the exit code of its run, and a word for a table."""
+
+    code: int
+    word: Literal["done", "there already", "damaged"]
+    frames: int = 0
+    seconds: float = 0.0
+
+
+def run(request: Request, reporter: Reporter) -> Result:
+    """Do the whole job. Raises DuoVsrError for everything that is refused."""
+    quiet()
     with ExitStack() as stack:
-        job = _prepared(request, stack)
+        job, begun = _prepared(request, stack)
+        if job is None:
+            say(f"done     {request.output} is there already; --overwrite makes it again")
+            return Result(0, "there already")
         upscaler = job.upscaler()
-        for line in plan_lines(job, upscaler.plan):
+        grid = long.grid_of(job, upscaler, begun)
+        for line in plan_lines(job, upscaler.plan, grid):
             say(line)
-        if job.pending is not None:
-            stack.enter_context(job.pending)
-        with Progress(job.frames) as progress:
-            written = _execute(job, upscaler, job.writer(), progress)
-        if job.pending is not None:
-            job.pending.commit()
-        return _report(job, written, progress, upscaler.redone)
+        progress = Progress(job.frames)
+        if grid is None:
+            outcome = _in_one_go(job, upscaler, progress, reporter, stack)
+        else:
+            outcome = long.run(job, upscaler, grid, progress, lambda path: reporter.check(job, upscaler.plan, path))
+        return _ended(job, outcome, progress)
 
 
-def _prepared(request: Request, stack: ExitStack) -> Job:
-    """Everything that can be checked before torch is imported."""
-    kind = output_kind(request.output)
-    start, length = parse_position("--start", request.start), parse_position("--frames", request.frames)
-    matrix = None if request.matrix is None else parse_matrix(request.matrix)
-    extra = parse_options(request.encoder_options)
+def _prepared(request: Request, stack: ExitStack) -> tuple[Job | None, bool]:
+    """The job and whether it goes on with segments that are there; no job where nothing is left to do."""
+    images = output_kind(request.output) == "image"
     resolve(request.options.model)
-    pending = None
-    if request.output != "-":
-        pending = PendingOutput(request.output, request.source, overwrite=request.overwrite, images=kind == "image")
-    reader = stack.enter_context(VideoReader(request.source, assume_progressive=request.assume_progressive))
-    info = reader.info
-    tags, matrix_note = resolve_matrix(info.tags, info.layout, info.height, matrix)
-    size = request.options.output_size(info.width, info.height)
-    encoding = choose(
-        request.output, info.layout, tags, size,
-        codec=request.codec, crf=request.crf, pix_fmt=request.pix_fmt, options=extra,
-    )  # fmt: skip
-    pts = reader.scan.pts if reader.scan else ()
-    part = resolve_interval(start, length, pts=pts, total=reader.total, time_base=info.time_base, rate=info.rate)
-    job = Job(request, kind, reader, pending, tags, matrix_note, encoding, size, *part)
-    if kind == "image" and not is_pattern(request.output) and job.frames != 1:
-        count = "an unknown number of" if job.frames is None else job.frames
-        raise OptionError(
-            f"{request.output} is one image and there are {count} frames; name out/%05d.png, or --frames 1"
-        )
-    return job
+    if request.output == "-":
+        if request.resume:
+            raise OptionError("--resume: what goes to stdout cannot be taken up again")
+        return open_job(request, stack, None), False
+    folder = opened_folder(request)
+    begun = long.settle(request, folder)
+    if request.resume and not begun and not request.overwrite and exists(request.output, images=images):
+        return None, False
+    overwrite = request.overwrite or (begun and images and folder.final() is not None)
+    pending = PendingOutput(request.output, request.source, overwrite=overwrite, images=images)
+    job = open_job(request, stack, pending)
+    if begun and not job.resumable:
+        raise VideoError(f"{request.output} was begun from a file; give that file, or --overwrite to begin again")
+    return job, begun
 
 
-def _execute(job: Job, upscaler: Upscaler, writer: Writer, progress: Progress) -> int:
+def _in_one_go(job: Job, upscaler: Upscaler, progress: Progress, reporter: Reporter, stack: ExitStack) -> Outcome:
+    """A short job or a stream: one writer at a temporary name."""
+    if job.pending is not None:
+        stack.enter_context(job.pending)
+    with progress:
+        written = _execute(job, upscaler, progress)
+    if job.pending is not None:
+        reporter.check(job, upscaler.plan, job.pending.part)
+        job.pending.commit()
+        opened_folder(job.request).remove()  # of a longer job that this one replaces
+    reader = job.reader
+    damaged = bool(reader.missing or (reader.undecodable and job.to_end))
+    return Outcome(written, upscaler.redone, reader.restamped, reader.missing, damaged)
+
+
+def _execute(job: Job, upscaler: Upscaler, progress: Progress) -> int:
     """The pipeline from decoder to checked file; the number of frames written."""
     from .engine_feed import process_for
 
-    info, work = job.reader.info, job.work(upscaler)
+    info, work = job.reader.info, job.work(upscaler, job.start, job.stop)
+    writer = job.writer()
     try:
         to_rgb = ToRGB(info.layout, job.tags, info.width, info.height)
         process = process_for(upscaler, work.first, work.start, work.stop)
@@ -87,24 +108,19 @@ def _execute(job: Job, upscaler: Upscaler, writer: Writer, progress: Progress) -
     return written
 
 
-def _report(job: Job, written: int, progress: Progress, redone: int) -> int:
+def _ended(job: Job, outcome: Outcome, progress: Progress) -> Result:
     """The last lines, and the exit code."""
-    name, reader = job.request.output, job.reader
-    where = "stdout" if name == "-" else name
-    say(f"done     {written} frames in {clock(progress.seconds)}, {written / progress.seconds:.2f} fps: {where}")
-    if redone:
-        say(f"note     {redone} frames were computed again in float32, because the faster result was not finite")
-    if reader.restamped:
-        say(f"note     {reader.restamped} timestamps of the input did not increase and were replaced")
-    if reader.missing or (reader.undecodable and job.to_end):
-        lost = f"{reader.missing} frames are missing" if reader.missing else "parts of it could not be decoded"
-        say(f"duovsr: {reader.info.name} is damaged: {lost}; the {written} frames that decode were written")
-        return DAMAGED
-    return 0
-
-
-def _quiet() -> None:
-    """libav writes no lines of its own; what matters arrives as an error."""
-    import av.logging
-
-    av.logging.set_level(None)
+    where = "stdout" if job.request.output == "-" else job.request.output
+    fps = f", {progress.fps:.2f} fps" if progress.fps else ""
+    say(f"done     {outcome.written} frames in {clock(progress.seconds)}{fps}: {where}")
+    if outcome.redone:
+        say(
+            f"note     {outcome.redone} frames were computed again in float32, because the faster result was not finite"
+        )
+    if outcome.restamped:
+        say(f"note     {outcome.restamped} timestamps of the input did not increase and were replaced")
+    if outcome.damaged:
+        lost = f"{outcome.missing} frames are missing" if outcome.missing else "parts of it could not be decoded"
+        say(f"duovsr: {job.reader.info.name} is damaged: {lost}; the {outcome.written} frames that decode were written")
+        return Result(DAMAGED, "damaged", outcome.written, progress.seconds)
+    return Result(0, "done", outcome.written, progress.seconds)

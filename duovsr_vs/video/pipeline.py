@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .convert import ToRGB
 from .memory import Trimmer
-from .reader import VideoReader
+from .reader import Frame, VideoReader
 from .writer import Writer
 
 Process = Callable[[Iterator[NDArray[np.float32]]], Iterator[NDArray[np.float32]]]
@@ -81,6 +81,7 @@ class Work:
     """Which frames: read [first, last), write [start, stop); None is the end of the input.
 
     until: seconds up to which other streams are read when the end is cut.  shift: taken from every timestamp.
+    rewind: decode from the beginning of the input, without a jump.  check: sees each frame that is read, may raise.
     """
 
     first: int = 0
@@ -89,6 +90,8 @@ class Work:
     stop: int | None = None
     until: Fraction | None = None
     shift: int = 0
+    rewind: bool = False
+    check: Callable[[Frame], None] | None = None
 
 
 class _Stages:
@@ -141,7 +144,11 @@ class _Run:
 
     def decode(self) -> None:
         work = self.work
-        for frame in self.reader.frames(work.first, work.last):
+        for frame in self.reader.frames(0 if work.rewind else work.first, work.last):
+            if frame.number < work.first:
+                continue
+            if work.check is not None:
+                work.check(frame)
             if frame.number >= work.start and (work.stop is None or frame.number < work.stop):
                 self.stamps.append((frame.number, frame.pts - work.shift, frame.duration))
             self.read.put(self.to_rgb(frame.image))
@@ -161,7 +168,7 @@ class _Run:
     def copy_packets(self) -> None:
         """Hand over what the reader has met of the other streams."""
         packets = self.reader.packets
-        self.writer.copy(packets.popleft() for _ in range(len(packets)))
+        self.writer.copy([packets.popleft() for _ in range(len(packets))])
 
 
 def run(

@@ -1,0 +1,208 @@
+"""A long job: begun or taken up again, made segment by segment, joined, checked, renamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DuoVsrError, VideoError
+from ..video.join import Joiner
+from ..video.manifest import Facts, differences
+from ..video.output import put_in_place
+from ..video.segments import Grid, SegmentFolder
+from .exits import say
+from .job import Job, described
+from .progress import Progress
+from .render import Station, UnsteadyInputError, opened_folder
+from .request import Request
+
+if TYPE_CHECKING:
+    from ..engine.upscaler import Upscaler
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run has made: frames, those of them computed again in float32, replaced timestamps, frames that are
+    missing, and whether anything of the input could not be decoded.
+    """
+
+    written: int
+    redone: int
+    restamped: int
+    missing: int
+    damaged: bool
+
+
+def settle(request: Request, folder: SegmentFolder) -> bool:
+    """Whether an output has been begun in segments. A job that was killed after its last rename is cleared away.
+
+    Raises VideoError when it has been begun and is neither to be resumed nor to be begun again.
+    """
+    manifest, final = folder.manifest(), folder.final()
+    if manifest is not None and final is not None and final == _facts(Path(request.output)):
+        folder.remove()
+        return False
+    if manifest is not None and not request.resume and not request.overwrite:
+        raise VideoError(
+            f"{request.output} was begun before ({_kept(folder, _grid_of(manifest))}); give --resume to go on, or "
+            "--overwrite to begin again"
+        )
+    return manifest is not None and request.resume
+
+
+def grid_of(job: Job, upscaler: Upscaler, begun: bool) -> Grid | None:
+    """The segments of a job; None for one that is written in one go. begun: its folder says how long they are."""
+    if not job.resumable:
+        return None
+    manifest = opened_folder(job.request).manifest() if begun else None
+    grid = job.grid(upscaler, job.request.segment or (_grid_of(manifest).length if manifest else None))
+    return grid if grid.count > 1 or begun else None
+
+
+def run(job: Job, upscaler: Upscaler, grid: Grid, progress: Progress, check: Callable[[Path], None]) -> Outcome:
+    """Make, join, check and rename. Raises DuoVsrError and KeyboardInterrupt with what is kept in their text.
+
+    check: looks at the finished file before it gets its name.
+    """
+    folder = opened_folder(job.request)
+    with folder.locked():
+        identity = job.identity(upscaler.plan, grid)
+        _begin(job, folder, grid, identity)
+        moving = _moving(job, folder)
+        with _keeping(folder, grid):
+            if not moving:
+                progress.ready(sum(_frames(folder, index) for index in folder.finished(grid.count)))
+                with progress:
+                    _make(job, upscaler, grid, identity, folder, progress)
+            joiner = Joiner(folder, grid.count, job.request.output, moving=moving)
+            _finish(job, folder, joiner, check)
+        folder.remove()
+    counters, expected = joiner.counters(), grid.stop - grid.start
+    cut_off = job.reader.scan.cut_off if job.reader.scan and job.to_end else 0
+    missing = max(expected - joiner.frames, 0) + cut_off
+    damaged = bool(missing or (job.to_end and counters.get("undecodable")))
+    return Outcome(joiner.frames, counters.get("redone", 0), counters.get("restamped", 0), missing, damaged)
+
+
+def _begin(job: Job, folder: SegmentFolder, grid: Grid, identity: Facts) -> None:
+    """Write the manifest, or compare with the one that is there and look at every finished segment."""
+    manifest = folder.manifest() if job.request.resume else None
+    if manifest is None:
+        folder.begin(described(job.request, identity))
+        return
+    if changed := differences(manifest.get("identity", {}), identity):
+        raise VideoError(
+            f"{job.request.output} was begun with something else: {'; '.join(changed)}; give the same again, or "
+            "--overwrite without --resume to begin again"
+        )
+    if _moving(job, folder):
+        return
+    broken = [index for index in folder.finished(grid.count) if not folder.is_intact(index)]
+    for index in broken:
+        folder.drop(index)
+    note = f", {len(broken)} were damaged and are made again" if broken else ""
+    say(f"resumed  {_kept(folder, grid)}{note}")
+
+
+def _moving(job: Job, folder: SegmentFolder) -> bool:
+    """Whether images are being given their names: from then on only that is to be done."""
+    return job.kind == "image" and folder.final() is not None
+
+
+def _make(job: Job, upscaler: Upscaler, grid: Grid, identity: Facts, folder: SegmentFolder, progress: Progress) -> None:
+    """Make all segments that are missing, here or in worker processes."""
+    with Station.of(job, upscaler, grid) as station:
+        while missing := _missing(folder, grid):
+            try:
+                if job.request.workers > 1 and not folder.unsteady and sum(len(run) for run in missing) > 1:
+                    from .crew import Crew
+
+                    Crew(described(job.request, identity), job.request.workers).run(missing, progress.advance)
+                else:
+                    station.render(missing[0][0], missing[0][-1], progress.advance)
+            except UnsteadyInputError as found:
+                _read_from_beginning(folder, grid, grid.index_of(found.number))
+
+
+def _missing(folder: SegmentFolder, grid: Grid) -> list[range]:
+    """Runs of segments that have to be made; a segment that ended early with others behind it is one of them."""
+    records = [folder.record(index) for index in range(grid.count)]
+    for index, record in enumerate(records):
+        if record is not None and record.short and any(later and later.stamps for later in records[index + 1 :]):
+            _read_from_beginning(folder, grid, index)
+            return _missing(folder, grid)
+    runs: list[range] = []
+    for index in (index for index, record in enumerate(records) if record is None):
+        joined = runs and runs[-1].stop == index
+        runs[-1:] = [range(runs[-1].start, index + 1)] if joined else [*runs[-1:], range(index, index + 1)]
+    return runs
+
+
+def _read_from_beginning(folder: SegmentFolder, grid: Grid, index: int) -> None:
+    """Frame numbers are counted from now on; segments from `index` on were made by numbers of the packet table."""
+    folder.mark_unsteady()
+    for later in range(index, grid.count):
+        folder.drop(later)
+
+
+def _finish(job: Job, folder: SegmentFolder, joiner: Joiner, check: Callable[[Path], None]) -> None:
+    """The finished output under its name."""
+    output = Path(job.request.output)
+    if job.kind == "image":
+        folder.mark_final({"moving": True})
+        joiner.move_images(output)
+        check(output.parent)
+        return
+    part = folder.path / "joined.part"
+    joiner.join(part, job.kind, job.video(), job.encoding, job.request.source, job.span)
+    check(part)
+    folder.mark_final(_facts(part) or {})
+    put_in_place([part], output, images=False)
+
+
+@contextmanager
+def _keeping(folder: SegmentFolder, grid: Grid) -> Iterator[None]:
+    """Whatever ends the run early: say what is kept, or leave nothing where nothing is finished."""
+    try:
+        yield
+    except BaseException as error:
+        if not folder.finished(grid.count) and folder.final() is None:
+            folder.remove()
+            raise
+        kept = f"{_kept(folder, grid)}; the same command with --resume goes on"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(kept) from None
+        if isinstance(error, DuoVsrError):
+            raise type(error)(f"{error}; {kept}") from error
+        raise
+
+
+def _kept(folder: SegmentFolder, grid: Grid) -> str:
+    count = len(folder.finished(grid.count))
+    return f"{count} of {grid.count} segments are finished"
+
+
+def _grid_of(manifest: Facts) -> Grid:
+    """The grid of a manifest; an empty one when it makes no sense."""
+    try:
+        grid = Grid(**{name: int(value) for name, value in manifest["identity"]["part"].items()})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Grid(0, 0, 1)
+    return grid if grid.length > 0 else Grid(0, 0, 1)
+
+
+def _frames(folder: SegmentFolder, index: int) -> int:
+    record = folder.record(index)
+    return len(record.stamps) if record else 0
+
+
+def _facts(path: Path) -> Facts | None:
+    """What tells a finished file from another one of its name."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return {"bytes": found.st_size, "modified": found.st_mtime_ns}

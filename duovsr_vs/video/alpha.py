@@ -51,7 +51,8 @@ class AlphaPlanes:
 
     def put(self, number: int, frame: av.VideoFrame) -> None:
         """Keep the plane of a frame until it is taken or a later one is."""
-        self._held[number] = alpha_array(frame).astype(np.float32 if self._source_floats else None, copy=True)
+        plane = alpha_array(frame)
+        self._held[number] = plane.astype(np.float32) if self._source_floats else plane.copy()
 
     def take(self, number: int) -> NDArray[Any]:
         """The enlarged plane of a frame, (height, width) of the target's samples; forgets all frames up to it."""

@@ -14,7 +14,16 @@ from av.stream import Disposition
 
 from .probe import exact
 
-_STALE_TAGS = ("duration", "bps", "number_of_frames", "number_of_bytes", "encoder", "_statistics", "vendor_id")
+_STALE_TAGS = (
+    "duration",
+    "bps",
+    "number_of_frames",
+    "number_of_bytes",
+    "encoder",
+    "_statistics",
+    "vendor_id",
+    "alpha_mode",
+)
 """Tags that describe the old file's bytes and would be wrong in the new one."""
 
 

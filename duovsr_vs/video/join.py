@@ -57,6 +57,7 @@ class JoinWriter(ContainerWriter):
         context.colorspace, context.color_primaries = tags.matrix, tags.primaries
         context.color_trc, context.color_range = tags.transfer, 2 if tags.full else 1
         context.chroma_sample_location = tags.chroma
+        context.pix_fmt = self._encoding.pix_fmt  # of VP9 with alpha the carrier tells only the colours
         if self._video.rate:
             context.framerate = self._video.rate
         if self._video.sar:
@@ -144,11 +145,10 @@ class Joiner:
             begin += len(record.stamps)
 
     def _decoding(self, position: int) -> int:
-        """Decoding time of a packet: the timestamps of all frames, moved back by the delay of the whole file."""
+        """Decoding time of a packet: the timestamps of all frames, later by the delay of the whole file."""
         if position >= self._delay:
             return self._stamps[position - self._delay]
-        step = self._stamps[1] - self._stamps[0] if len(self._stamps) > 1 else 1
-        return self._stamps[0] - (self._delay - position) * step
+        return self._stamps[position] - (self._stamps[self._delay] - self._stamps[0])  # as encoders begin, too
 
     def _known(self, index: int, moving: bool) -> Record:
         record = self._folder.record(index, complete=not moving)
@@ -168,8 +168,8 @@ def _video_packets(path: Path, headers: bytes | None, count: int, name: str) -> 
             if stream.codec_context.extradata != headers:
                 raise VideoError(f"{name}: {path.name} was written by another encoder; --overwrite begins again")
             for packet in container.demux(stream):
-                if packet.size:
-                    found += 1
+                found += packet.size > 0
+                if packet.size and found <= count:
                     yield packet
     except (av.FFmpegError, IndexError) as error:
         raise VideoError(f"{name}: {path.name} cannot be read ({error}); --resume makes it again") from None

@@ -19,7 +19,7 @@ from torch import Tensor
 from training_files import copy_of, count_gradients, listen, make_pack, same, times_of, weights
 
 from duovsr_vs.model.config import PRESETS
-from training.batch import Batch, prepare, shared_noise
+from training.batch import Batch, prepare, random_source, shared_noise
 from training.checkpoints import TrainingError, read_facts, write_tensors
 from training.data.dataset import PackedClips
 from training.discriminator import Discriminator, default_taps
@@ -196,6 +196,13 @@ def test_winners_become_likelier_than_losers(clips: PackedClips, made: Path, tmp
     figures = go(stage, 0, 60)
     late = {name: np.mean([f[name] for f in figures[-15:]]) for name in figures[0]}
     assert late["delta_w"] < late["delta_l"] and late["accuracy"] > 0.8 and late["preference"] < 0.9 * math.log(2)
+    batch, pair = stage.pairs_for(59)
+    with torch.no_grad():
+        winner, loser = (
+            stage.difference(x, shared_noise(batch, 0, "fresh"), torch.ones(2), batch)
+            for x in (pair.winner, pair.loser)
+        )
+    assert float(winner.mean()) < float(loser.mean())
 
 
 # -- anchor -----------------------------------------------------------------------------------------------------
@@ -277,9 +284,10 @@ def test_the_file_of_pairs_says_how_it_came_about(made: Path) -> None:
 
 def test_pairs_hold_the_truth_or_the_best_and_always_the_worst(work: Preference, clips: PackedClips) -> None:
     assert work.rounds is not None
-    judging = Judging.of(RECIPE, clips, 0)
-    groups = list(judging.groups(work.rounds.makers(HANDED["dual_stream"])))
-    stored = load_file(work.rounds.path(0))
+    judging, makers = Judging.of(RECIPE, clips, 0), work.rounds.makers(HANDED["dual_stream"])
+    groups = list(judging.groups(makers))
+    stored, pairs = load_file(work.rounds.path(0)), work.rounds.pairs(0)
+    assert torch.equal(pairs.chosen(range(len(pairs))).made, (~stored["truth"]).float())
     lr = [group.arrays["lr"][0] for group in groups]
     for n, is_truth in enumerate(stored["truth"]):
         (k,) = (k for k in range(len(groups)) if np.array_equal(lr[k], stored["lr"][n].numpy()))
@@ -289,6 +297,14 @@ def test_pairs_hold_the_truth_or_the_best_and_always_the_worst(work: Preference,
         scores = groups[k].verdict.scores
         assert np.nanmax(scores) - np.nanmin(scores) == groups[k].verdict.gap > 0
     assert len({values.tobytes() for values in lr}) == len(lr)
+    numbers = [number for number, _ in judging._samples()]
+    for k in (0, 1):  # each sample has its own variations and noise
+        sample = prepare(makers.sources[0], groups[k].arrays, 0, 0, 0.0, 0.0)
+        source = random_source(RECIPE.seed, "preference", "candidates", 0, numbers[k])
+        plan = draw_variations(RECIPE.preference, len(makers.sources), source)
+        noise = fresh_noise(sample.z0, len(plan) + 1, source)[:-1]
+        latents = make_candidates(makers.sources, makers.regression, sample, plan, noise)
+        torch.testing.assert_close(latents[groups[k].verdict.best][None], groups[k].best, atol=1e-5, rtol=1e-5)
 
 
 def test_pairs_are_a_function_of_seed_settings_and_weights(clips: PackedClips, made: Path, tmp_path: Path) -> None:
@@ -297,7 +313,7 @@ def test_pairs_are_a_function_of_seed_settings_and_weights(clips: PackedClips, m
     assert again.rounds is not None
     assert equal_files(again.rounds.path(0), made / "pairs-0.safetensors")
     first = load_file(made / "pairs-0.safetensors")
-    other = begun(replace(RECIPE, seed=1), clips, tmp_path / "seed" / "preference")
+    other = begun(replace(changed(pairs=3, truth_share=1.0), seed=1), clips, tmp_path / "seed" / "preference")
     assert other.rounds is not None and not torch.equal(load_file(other.rounds.path(0))["lr"][:3], first["lr"][:3])
 
 
@@ -309,8 +325,8 @@ def test_pairs_that_are_there_are_kept_and_those_of_other_settings_made_anew(
     before = (folder / "pairs-0.safetensors").stat().st_mtime_ns
     begun(RECIPE, clips, folder)
     assert (folder / "pairs-0.safetensors").stat().st_mtime_ns == before
-    begun(changed(candidates=3), clips, folder)
-    assert load_file(folder / "pairs-0.safetensors")["scores"].shape[1] == 3
+    begun(changed(candidates=3, pairs=2, truth_share=1.0), clips, folder)
+    assert load_file(folder / "pairs-0.safetensors")["scores"].shape == (2, 3)
 
 
 def test_the_share_of_the_truth_is_exact_and_spread() -> None:
@@ -335,6 +351,11 @@ def test_every_pair_is_used_once_before_any_is_used_again(work: Preference) -> N
     order = pairs.order(0, 0, 3 * count)
     assert all(sorted(order[n : n + count]) == list(range(count)) for n in (0, count, 2 * count))
     assert pairs.order(0, 4, 5) == order[4:9] and order[:count] != order[count : 2 * count]
+    taken: list[str] = []
+    for step in range(count):
+        work.pairs_for(step)
+        taken += work.names
+    assert taken == [f"pair {n} of pairs-0.safetensors" for n in order[: 2 * count]]
 
 
 def test_no_pair_at_all_is_one_sentence(clips: PackedClips, tmp_path: Path) -> None:
@@ -417,12 +438,17 @@ def test_new_pairs_come_from_the_student_of_then_and_from_other_samples(straight
     assert not any(torch.equal(a, b) for a in lr[0] for b in lr[1])
 
 
-def test_pairs_that_are_gone_and_cannot_be_made_again_are_told(
-    clips: PackedClips, straight: tuple[Path, Weights], tmp_path: Path
+@pytest.mark.parametrize("gone", [True, False])
+def test_pairs_that_cannot_be_made_again_are_told(
+    gone: bool, clips: PackedClips, straight: tuple[Path, Weights], tmp_path: Path
 ) -> None:
     folder = tmp_path / "preference"
     shutil.copytree(straight[0], folder)
-    (folder / "pairs-3.safetensors").unlink()
+    path = folder / "pairs-3.safetensors"
+    if gone:
+        path.unlink()
+    else:
+        write_tensors(path, load_file(path), read_facts(path) | {"run": "another"})
     stage = begun(HALF, clips, folder)
     with pytest.raises(
         TrainingError, match=r"pairs-3\.safetensors is missing or .* the stage then starts anew"
@@ -457,13 +483,18 @@ def test_a_student_that_forgets_winners_is_stopped_and_hands_on_what_it_was_befo
     assert same(stage.state(), state)
 
 
-def test_the_count_survives_a_stop_of_the_run(clips: PackedClips, made: Path, tmp_path: Path) -> None:
+def test_the_count_and_the_weights_of_before_survive_a_stop_of_the_run(
+    clips: PackedClips, made: Path, tmp_path: Path
+) -> None:
     first = losing(clips, made, tmp_path)
+    with torch.no_grad():
+        first.learners["student"].average["network.out.weight"].add_(1)
+    before = copy_of(first.result())
     go(first, 0, 2)
     later = begun(changed(stop_after=3, learning_rate=1e-6), clips, tmp_path / "preference")
     later.load_state(copy_of(first.state()))
     (figures,) = go(later, 2, 3)
-    assert figures["stopped"] == 1 and same(later.result(), HANDED["dual_stream"])
+    assert figures["stopped"] == 1 and same(later.result(), before)
 
 
 def test_one_good_update_begins_the_count_anew(work: Preference) -> None:

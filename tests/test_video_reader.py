@@ -69,6 +69,32 @@ def test_seeking_gives_the_frames_of_a_read_from_the_beginning(tmp_path: Path, s
         assert all(np.array_equal(a, b) for a, b in same)
 
 
+@pytest.mark.parametrize("start", [33, 58, 95])
+def test_a_jump_that_a_decoder_answers_with_a_hole_is_not_trusted(tmp_path: Path, start: int) -> None:
+    """MPEG-2 with open groups: after a seek the frames before the first whole picture are left out."""
+    path = make_video(tmp_path / "a.mpg", 100, codec="mpeg2video", options={"g": "10", "bf": "2"})
+    whole, part = read(path), read(path, start, start + 3)
+    assert [(frame.number, frame.pts) for frame in part] == [(f.number, f.pts) for f in whole[start : start + 3]]
+    for frame in part:
+        same = zip(planes(frame.image), planes(whole[frame.number].image), strict=True)
+        assert all(np.array_equal(a, b) for a, b in same)
+
+
+def test_a_transport_stream_is_not_decoded_from_its_beginning_for_a_part(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.ts", 120, options={"g": "5"})
+    whole = read(path)
+    with VideoReader(str(path)) as reader:
+        assert [(f.number, f.pts) for f in reader.frames(100, 102)] == [(f.number, f.pts) for f in whole[100:102]]
+        assert reader._decoded < 60
+
+
+def test_a_known_packet_table_is_not_made_again(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", 20)
+    with VideoReader(str(path)) as first, VideoReader(str(path), scan=first.scan) as second:
+        assert second.scan is first.scan
+        assert [frame.number for frame in second.frames(17)] == [17, 18, 19]
+
+
 def test_seeking_does_not_decode_the_whole_file(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 120, options={"g": "5"})
     with VideoReader(str(path)) as reader:

@@ -20,6 +20,7 @@ from duovsr_vs.errors import DuoVsrError, OptionError, VideoError
 from duovsr_vs.video.convert import ToRGB
 from duovsr_vs.video.pipeline import Channel, Stopped, Work
 from duovsr_vs.video.reader import VideoReader
+from duovsr_vs.video.stamps import stamp_decoding_times
 from duovsr_vs.video.streams import Span, StreamCopier
 from duovsr_vs.video.verify import verify
 from duovsr_vs.video.writer import ContainerWriter
@@ -92,6 +93,54 @@ def test_colour_tags_and_sample_aspect_are_kept(tmp_path: Path, ending: str, cod
         assert a.info.tags == b.info.tags
         assert (b.info.tags.matrix, b.info.tags.primaries, b.info.tags.transfer) == codes[:3]
         assert a.info.sar == b.info.sar == Fraction(16, 15)
+
+
+@pytest.mark.parametrize("sar", [Fraction(16, 15), Fraction(4, 3), Fraction(40, 33)])
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [("mkv", "ffv1"), ("mkv", "libvpx-vp9"), ("webm", "libvpx-vp9"), ("webm", "libsvtav1"), ("mp4", "libvpx-vp9")],
+)
+def test_sample_aspect_is_kept_with_codecs_that_do_not_hold_it(
+    tmp_path: Path, ending: str, codec: str, sar: Fraction
+) -> None:
+    def tag(stream: Any) -> None:
+        stream.codec_context.sample_aspect_ratio = sar
+
+    source = make_video(tmp_path / "a.mp4", 3, prepare=tag, sound=ending == "mkv", chapters=True)
+    target = convert(source, tmp_path / f"b.{ending}", codec=codec)
+    with VideoReader(str(target)) as reader:
+        assert reader.info.sar is not None
+        assert abs(96 * reader.info.sar - 96 * sar) <= Fraction(1, 2)  # Matroska stores whole pixels of width
+        assert len(list(reader.frames())) == 3
+        assert len(reader.container.chapters()) == 2
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5])
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+def test_hevc_of_few_frames_has_decoding_times(tmp_path: Path, frames: int, ending: str) -> None:
+    """libx265 hands over memory as decoding times when a video is shorter than its reordering depth."""
+    pts = [0, 40, 90, 91, 150][:frames]
+    source = make_video(tmp_path / "a.mkv", frames, pts=pts, time_base=Fraction(1, 1000))
+    for preset in ("ultrafast", "medium"):
+        target = convert(source, tmp_path / f"b.{ending}", codec="libx265", options={"preset": preset})
+        with av.open(target) as container:
+            stamps = [(p.dts, p.pts) for p in container.demux(video=0) if p.size]
+        assert all(-1000 * 16 < dts <= shown for dts, shown in stamps)
+        assert all(a[0] < b[0] for a, b in itertools.pairwise(stamps))
+        assert len(decoded(target)) == frames
+
+
+def test_decoding_times_fit_any_order_of_display() -> None:
+    class Stamped:
+        def __init__(self, pts: int):
+            self.pts, self.dts = pts, 10**12
+
+    for order in ([0], [0, 10], [0, 40, 20, 10, 30], [0, 30, 10, 20], [5, 7, 6, 100, 8]):
+        packets = [Stamped(pts) for pts in order]
+        stamp_decoding_times(packets)
+        assert all(packet.dts <= packet.pts for packet in packets)
+        assert all(a.dts < b.dts for a, b in itertools.pairwise(packets))
+    stamp_decoding_times([])
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "mov"])

@@ -17,6 +17,8 @@ from typing import Any
 import av
 from av.bitstream import BitStreamFilterContext
 
+from .ebml import SEGMENT, TRACK, TRACKS, VIDEO, element, real, whole
+
 DYNAMIC = {
     "DYNAMIC_HDR_PLUS": "HDR10+", "DOVI_METADATA": "Dolby Vision", "DOVI_RPU_BUFFER": "Dolby Vision",
     "DYNAMIC_HDR_VIVID": "HDR Vivid", "AMBIENT_VIEWING_ENVIRONMENT": "ambient light",
@@ -122,32 +124,18 @@ def attach(stream: Any, codec: str, hdr: HdrMetadata) -> None:
 
 def _carrier(codec: str, hdr: HdrMetadata) -> bytes:
     """A Matroska file (RFC 9559) with one video track, no frame, and the metadata."""
-    colour = [_element(n, _whole(v)) for n, v in zip(("55BC", "55BD"), hdr.light, strict=False)]
-    names = [f"55D{digit}" for digit in "123456789A"]
+    colour = [element(n, whole(v)) for n, v in zip(("55BC", "55BD"), hdr.light, strict=False)]
+    names = [f"55D{digit}" for digit in "12345678"]
     values = [v for pair in hdr.primaries for v in pair]
-    mastering = [_element(n, _real(v)) for n, v in zip(names[:8], values, strict=False)]
-    mastering += [_element(n, _real(v)) for n, v in zip(("55DA", "55D9"), hdr.luminance, strict=False)]
-    colour += [_element("55D0", *mastering)] * bool(mastering)
-    video = _element("E0", _element("B0", _whole(64)), _element("BA", _whole(64)), _element("55B0", *colour))
-    track = [_element(name, _whole(1)) for name in ("D7", "73C5", "83")] + [_element("86", codec.encode()), video]
-    head = _element("1A45DFA3", _element("4282", b"matroska"), _element("4287", _whole(4)), _element("4285", _whole(2)))
-    return head + _element(
-        "18538067",
-        _element("1549A966", _element("2AD7B1", _whole(1_000_000))),
-        _element("1654AE6B", _element("AE", *track)),
-        _element("1F43B675", _element("E7", _whole(0))),
+    mastering = [element(n, real(v)) for n, v in zip(names, values, strict=False)]
+    mastering += [element(n, real(v)) for n, v in zip(("55DA", "55D9"), hdr.luminance, strict=False)]
+    colour += [element("55D0", *mastering)] if mastering else []
+    video = element(VIDEO, element("B0", whole(64)), element("BA", whole(64)), element("55B0", *colour))
+    track = [element(name, whole(1)) for name in ("D7", "73C5", "83")] + [element("86", codec.encode()), video]
+    head = element("1A45DFA3", element("4282", b"matroska"), element("4287", whole(4)), element("4285", whole(2)))
+    return head + element(
+        SEGMENT,
+        element("1549A966", element("2AD7B1", whole(1_000_000))),
+        element(TRACKS, element(TRACK, *track)),
+        element("1F43B675", element("E7", whole(0))),
     )
-
-
-def _element(name: str, *content: bytes) -> bytes:
-    """An EBML element: its name in hexadecimal digits, a size of eight bytes, the content."""
-    body = b"".join(content)
-    return bytes.fromhex(name) + (len(body) | 1 << 56).to_bytes(8, "big") + body
-
-
-def _whole(value: int) -> bytes:
-    return value.to_bytes(4, "big")
-
-
-def _real(value: Fraction) -> bytes:
-    return struct.pack(">d", float(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import numpy as np
 from ..errors import FormatError, VideoError
 from .colour import ColourTags, tags_of
 from .hdr import DYNAMIC, HdrMetadata, hdr_of
+from .opening import decoder_of, guarded_scan, open_input
 from .pixels import PixelLayout, layout_of
-from .probe import Scan, exact, frame_rate, scan, video_stream
+from .probe import Scan, exact, frame_rate, video_stream
 from .sequence import is_pattern, opening_of
 from .stdin import StdinPipe
 
@@ -61,8 +63,9 @@ class Frame:
 class VideoReader:
     """One pass over one input. `frames` may be called once; `packets` then holds what the other streams gave so far."""
 
-    def __init__(self, source: str, *, assume_progressive: bool = False, threads: int = 1):
-        """source: a file, a numbered pattern (in/%05d.png) or `-` for stdin.  threads: of the decoder.
+    def __init__(self, source: str, *, assume_progressive: bool = False, threads: int = 1, scan: Scan | None = None):
+        """source: a file, a pattern (in/%05d.png) or `-` for stdin.  threads: of the decoder.  scan: the packet table
+        from another reader of the same file, so that it need not be made again.
 
         Opens the input, reads its packet table where it can be read twice, and decodes the first frame. Raises
         VideoError (not a video, no frame) and FormatError (interlaced, too small, unknown pixel format).
@@ -76,9 +79,11 @@ class VideoReader:
         self._ended = False
         self._assume_progressive = assume_progressive
         self._opening: dict[str, Any] = opening_of(source) if is_pattern(source) else {}
-        self.scan: Scan | None = None if source == "-" else _guarded_scan(source, self._opening)
+        self.scan: Scan | None = scan
+        if source != "-" and scan is None:
+            self.scan = guarded_scan(source, self._opening)
         self._stdin = StdinPipe() if source == "-" else None
-        self._container = _open(source, self._opening, self._stdin)
+        self._container = open_input(source, self._opening, self._stdin)
         try:
             self._threads = threads
             self._decoded = 0
@@ -177,7 +182,7 @@ class VideoReader:
         self._stream = video_stream(self._container, self._name)
         self._stream.thread_count = self._threads
         self._stream.codec_context.thread_type = "FRAME" if self._threads > 1 else "SLICE"
-        self._decoder = _decoder_of(self._stream)
+        self._decoder = decoder_of(self._stream)
         self._decoding = self._decode()
 
     def _demux(self) -> Iterator[Any]:
@@ -219,30 +224,38 @@ class VideoReader:
         return image
 
     def _seek(self, start: int) -> tuple[int, Iterator[av.VideoFrame]]:
-        """The number of the next frame and the frames from there; jumps two key frames back where that is exact."""
+        """The number of the next frame and the frames from there; jumps back to a key frame where that is exact."""
         pts = self.scan.pts if self.scan else ()
         keys = [k for k in self.scan.keyframes if k <= pts[start]] if self.scan and 0 < start < len(pts) else []
+        # Decoders leave out frames that refer to what lies before the jump, and some containers land a key frame late.
+        for back in (2, 4):
+            if len(keys) > back + 1:
+                images = self._jump(keys[-back], keys[-2], pts, start)
+                if images is not None:
+                    return start, images
         if len(keys) > 3:
-            jumped = self._jump(keys[-2], pts)
-            if jumped is not None:
-                return jumped
+            self._container.close()
+            self._container = open_input(self.source, self._opening, None)
+            self.packets.clear()
+            self._begin()
+            self._first = self._first_image()
         return 0, self._again(self._first, self._decoding)
 
-    def _jump(self, target: int, pts: tuple[int, ...]) -> tuple[int, Iterator[av.VideoFrame]] | None:
-        """Seek; None (and back to the beginning) when the first frame met is not one of the table at or before it."""
+    def _jump(self, target: int, latest: int, pts: tuple[int, ...], start: int) -> Iterator[av.VideoFrame] | None:
+        """Frames from `start` on after a seek to `target`; None when it ends behind `latest` or frames are left out."""
         self._container.seek(target, stream=self._stream, backward=True)
         self.packets.clear()
-        self._decoder = _decoder_of(self._stream)
+        self._decoder = decoder_of(self._stream)
         images = self._decode()
         first = next(images, None)
-        if first is not None and first.pts is not None and first.pts <= target and first.pts in set(pts):
-            return pts.index(first.pts), self._again(first, images)
-        self._container.close()
-        self._container = _open(self.source, self._opening, None)
-        self.packets.clear()
-        self._begin()
-        self._first = self._first_image()
-        return None
+        if first is None or first.pts is None or first.pts > latest:
+            return None
+        for number in range(bisect_left(pts, first.pts), start + 1):
+            if first is None or first.pts != pts[number]:
+                return None
+            if number < start:
+                first = next(images, None)
+        return self._again(first, images) if first is not None else None
 
     @staticmethod
     def _again(first: av.VideoFrame, rest: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
@@ -297,44 +310,3 @@ class VideoReader:
                 f"{image.format.name}, the first was {info.width}x{info.height} {info.pix_fmt}; cut it there and "
                 "upscale the parts"
             )
-
-
-def _decoder_of(stream: Any) -> Any:
-    """The stream's decoder; libvpx for VP9 with alpha, which libav's own decoder does not see."""
-    context = stream.codec_context
-    if context.name != "vp9" or stream.metadata.get("alpha_mode") != "1" or "libvpx-vp9" not in av.codecs_available:
-        return context
-    decoder: Any = av.CodecContext.create("libvpx-vp9", "r")
-    decoder.thread_count = context.thread_count
-    for name in ("color_primaries", "color_trc", "chroma_sample_location"):
-        setattr(decoder, name, getattr(context, name))
-    return decoder
-
-
-def _guarded_scan(source: str, opening: dict[str, Any]) -> Scan:
-    try:
-        return scan(source, **opening)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, VideoError):
-            raise
-        raise _open_error(source, error) from None
-
-
-def _open(source: str, opening: dict[str, Any], stdin: StdinPipe | None) -> Any:
-    try:
-        return av.open(stdin or source, "r", **opening)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if stdin is not None and stdin.interrupted:
-            raise KeyboardInterrupt from None
-        raise _open_error(source, error) from None
-
-
-def _open_error(source: str, error: Exception) -> VideoError:
-    name = "stdin" if source == "-" else source
-    if isinstance(error, FileNotFoundError):
-        return VideoError(f"{name}: there is no such file")
-    if isinstance(error, IsADirectoryError):
-        return VideoError(f"{name} is a folder; name a video, or an image sequence such as {name}/%05d.png")
-    if isinstance(error, PermissionError):
-        return VideoError(f"{name}: no permission to read it")
-    return VideoError(f"{name} is not a video that can be read; a video file or an image sequence is needed")

@@ -21,6 +21,7 @@ from . import hdr
 from .alpha import AlphaPlanes, fill_opaque
 from .convert import FromRGB
 from .curve import LINEAR
+from .ebml import write_display_size
 from .encoding import THREADS, Encoding
 from .output import write_error
 from .pixels import component_arrays, reorder
@@ -117,8 +118,22 @@ class ContainerWriter:
             self._container.close()
         except (av.FFmpegError, OSError, ValueError) as error:
             raise write_error(error, self._name) from None
+        self._keep_shape()
         stamps = [round_half_up(pts * self._video.time_base / base) for pts in self._pts]
         verify(self._path, self._name, stamps, base, self._copier.expected())
+
+    def _keep_shape(self) -> None:
+        """Write the sample aspect where neither the bitstream nor libav's Matroska writer does."""
+        sar = self._video.sar
+        if self._muxer not in ("matroska", "webm") or sar in (None, 1):
+            return
+        try:
+            with av.open(self._path, "r") as container:
+                told = exact(container.streams.video[0].sample_aspect_ratio)
+            if sar is not None and told != sar:
+                write_display_size(self._path, self._video.width, self._video.height, sar)
+        except (av.FFmpegError, OSError, IndexError) as error:
+            raise write_error(error, self._name) from None
 
     def abort(self) -> None:
         with suppress(av.FFmpegError, OSError, ValueError):  # the file is thrown away

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -27,6 +29,10 @@ _STALE_TAGS = (
 """Tags that describe the old file's bytes and would be wrong in the new one."""
 
 
+type Cover = tuple[str, str, bytes]
+"""File name, MIME type, bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A cut in seconds of the input's clock: packets in [begin, end) belong to it, and `begin` becomes 0.
@@ -44,6 +50,18 @@ def kept_tags(metadata: dict[str, str]) -> dict[str, str]:
     return {k: v for k, v in metadata.items() if not k.lower().startswith(_STALE_TAGS) and k not in container}
 
 
+def stream_tags(metadata: dict[str, str], muxer: str) -> dict[str, str]:
+    """A stream's metadata for a muxer: mp4 calls `name` what Matroska calls `title`, and libav maps it one way only."""
+    tags = kept_tags(metadata)
+    if muxer in ("matroska", "webm"):
+        named = tags.pop("name", None)
+        if named and "title" not in tags:
+            tags["title"] = named
+        if tags.get("handler_name", "").endswith("Handler"):
+            del tags["handler_name"]  # libav's filling of a field that Matroska does not have
+    return tags
+
+
 class StreamCopier:
     """Decides what can be copied into a muxer, adds those streams to an output and writes their packets."""
 
@@ -53,21 +71,35 @@ class StreamCopier:
         self.written: Counter[int] = Counter()
         self.kept: list[Any] = []
         self.lost: list[Any] = []
+        self._muxer = muxer
         self._outputs: dict[int, Any] = {}
         self._last: dict[int, int] = {}
+        self._covers: dict[int, Cover] = {}
         for stream in source.streams:
-            if stream.index != video_index and not _is_rewritten(muxer, stream):
-                (self.kept if _holds(muxer, stream) else self.lost).append(stream)
+            if stream.index == video_index or _is_rewritten(muxer, stream):
+                continue
+            cover = cover_of(source, stream) if muxer == "matroska" and is_cover(stream) else None
+            if cover is not None:
+                self._covers[stream.index] = cover
+            (self.kept if cover is not None or _holds(muxer, stream) else self.lost).append(stream)
 
     def names(self) -> tuple[list[str], list[str]]:
         """What is copied and what the container cannot hold: `audio (aac, eng)`."""
-        return [_name(stream) for stream in self.kept], [_name(stream) for stream in self.lost]
+        return [name_of(stream) for stream in self.kept], [name_of(stream) for stream in self.lost]
+
+    @property
+    def left_out(self) -> frozenset[int]:
+        """Indexes in the input of the streams that the container cannot hold."""
+        return frozenset(stream.index for stream in self.lost)
 
     def add_to(self, output: Any) -> None:
         """Create the kept streams in an output container."""
         for stream in self.kept:
+            if stream.index in self._covers:
+                output.add_attachment(*self._covers[stream.index])  # that is how Matroska holds pictures
+                continue
             made = _add(output, stream)
-            made.metadata.update(kept_tags(stream.metadata))
+            made.metadata.update(stream_tags(stream.metadata, self._muxer))
             made.disposition = stream.disposition
             self._outputs[stream.index] = made
 
@@ -84,12 +116,13 @@ class StreamCopier:
 
     def expected(self) -> list[int]:
         """Packets written, stream by stream, in the order in which they were added."""
-        return [self.written[stream.index] for stream in self.kept if stream.type != "attachment"]
+        packets = [s for s in self.kept if s.type != "attachment" and s.index not in self._covers]
+        return [self.written[stream.index] for stream in packets]
 
     def _cut(self, packet: Any) -> bool:
         """Whether the packet is inside the span; shifts its timestamps so that the span begins at 0."""
         base = exact(packet.stream.time_base)
-        if packet.stream.disposition & Disposition.attached_pic:
+        if is_cover(packet.stream):
             packet.pts = packet.dts = 0
             return True
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -150,30 +183,51 @@ def _is_rewritten(muxer: str, stream: Any) -> bool:
 
 
 def _holds(muxer: str, stream: Any) -> bool:
-    """Whether a muxer takes a stream: tried on a header in memory, since libav's table of codecs is not complete.
+    """Whether a muxer takes a stream: tried in memory, since libav's table of codecs is not complete.
 
-    Data streams pass that trial and are refused later, packet by packet, so they are not tried.
+    A data stream passes the header and may be refused with its first packet, so that is tried, too.
     """
-    picture = stream.type == "video" and stream.disposition & Disposition.attached_pic
-    if muxer in ("y4m", "image") or stream.type == "data" or (picture and muxer != "mp4"):
+    attachment = stream.type == "attachment" and muxer == "webm"
+    if muxer in ("y4m", "image") or attachment or (is_cover(stream) and muxer != "mp4"):
         return False
     try:
         with av.open(io.BytesIO(), "w", format=muxer) as trial:
-            if muxer == "webm" and stream.type == "attachment":
-                return False
-            _add(trial, stream)
+            made = _add(trial, stream)
             trial.start_encoding()
+            if stream.type == "data":
+                packet: Any = av.Packet(b"data")
+                packet.pts = packet.dts = 0
+                packet.stream, packet.time_base = made, made.time_base
+                trial.mux_one(packet)
     except (av.FFmpegError, ValueError, OSError, TypeError):
         return False
     return True
 
 
-def _name(stream: Any) -> str:
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture that goes with the file, not a video."""
+    return stream.type == "video" and bool(stream.disposition & Disposition.attached_pic)
+
+
+def cover_of(source: Any, stream: Any) -> Cover | None:
+    """File name, MIME type and bytes of a cover picture; None where the input cannot be read twice."""
+    if not Path(source.name).is_file():
+        return None
+    codec = stream.codec_context.name if stream.codec_context else ""
+    ending = {"mjpeg": "jpg"}.get(codec, codec)
+    with suppress(av.FFmpegError, OSError), av.open(source.name, "r") as again:
+        data = next((bytes(p) for p in again.demux(again.streams[stream.index]) if p.size), b"")
+        name = stream.metadata.get("filename") or f"cover.{ending}"
+        return name, stream.metadata.get("mimetype") or f"image/{'jpeg' if ending == 'jpg' else ending}", data
+    return None
+
+
+def name_of(stream: Any) -> str:
     """`audio (aac, eng)`."""
     if stream.type == "data":
         return "timecode" if "timecode" in stream.metadata else "data"
     codec = stream.codec_context.name if stream.codec_context else stream.name or ""
     language = stream.metadata.get("language", "")
     inside = ", ".join(part for part in (codec, language if language != "und" else "") if part)
-    kind = "cover picture" if stream.type == "video" and stream.disposition & Disposition.attached_pic else stream.type
+    kind = "cover picture" if is_cover(stream) else stream.type
     return f"{kind} ({inside})" if inside else str(kind)

@@ -27,7 +27,7 @@ from .output import write_error
 from .pixels import component_arrays, reorder
 from .probe import exact
 from .stamps import round_half_up, stamp_decoding_times
-from .streams import StreamCopier, kept_tags
+from .streams import StreamCopier, kept_tags, stream_tags
 from .verify import verify
 
 FAST_START = {"mp4": {"movflags": "+faststart"}, "mov": {"movflags": "+faststart"}}
@@ -190,7 +190,7 @@ class ContainerWriter:
             stream.set_display_matrix(video.rotation)
         if self._encoding.codec == "libx265" and self._muxer in ("mp4", "mov"):
             stream.codec_context.codec_tag = "hvc1"  # what players of these files expect
-        stream.metadata.update(kept_tags(video.stream_metadata or {}))
+        stream.metadata.update(stream_tags(video.stream_metadata or {}, self._muxer))
 
     def _refusal(self, error: Exception) -> str:
         if "does not support" in str(error):

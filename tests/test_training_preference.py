@@ -27,7 +27,7 @@ from training.losses import denoising_error, preference_loss
 from training.preference.candidates import Variation, draw_variations, fresh_noise, make_candidates
 from training.preference.groups import Judging
 from training.preference.pairs import takes_truth
-from training.preference.rounds import round_of
+from training.preference.rounds import mark, round_of
 from training.presets import SMOKE
 from training.recipes import PreferenceRecipe, Recipe
 from training.stages.base import Weights, build
@@ -327,6 +327,20 @@ def test_pairs_that_are_there_are_kept_and_those_of_other_settings_made_anew(
     assert (folder / "pairs-0.safetensors").stat().st_mtime_ns == before
     begun(changed(candidates=3, pairs=2, truth_share=1.0), clips, folder)
     assert load_file(folder / "pairs-0.safetensors")["scores"].shape == (2, 3)
+
+
+def test_pairs_serve_again_unless_something_that_made_them_has_changed(clips: PackedClips, tmp_path: Path) -> None:
+    first = mark(RECIPE, HANDED, [], clips)
+    for same_pairs in (changed(beta=10.0), changed(learning_rate=1e-6, steps=9, anchor=0.0)):
+        assert mark(same_pairs, HANDED, [], clips) == first
+    late = tmp_path / "late"
+    late.write_bytes(b"weights")
+    other_weights = {**HANDED, "dual_stream": weights(3)}
+    others = [mark(RECIPE, other_weights, [], clips), mark(RECIPE, HANDED, [late], clips)]
+    recipes = [changed(mixed=0.25), changed(rank_niqe=0.3), changed(patch=24), changed(latent_gain=(1.0, 1.2))]
+    recipes += [replace(RECIPE, seed=1), replace(RECIPE, video_share=0.1), replace(RECIPE, lr_kinds={"clean": 1.0})]
+    others += [mark(recipe, HANDED, [], clips) for recipe in recipes]
+    assert len({first, *others}) == 1 + len(others)
 
 
 def test_the_share_of_the_truth_is_exact_and_spread() -> None:

@@ -42,7 +42,8 @@ def mark(recipe: Recipe, handed: Mapping[str, Weights], files: Sequence[Path], c
     files: what stage II left for candidates and their judge.
     """
     fields = asdict(recipe.preference)
-    known: list[object] = [[fields[name] for name in MADE_BY], recipe.seed, recipe.video_share, recipe.model]
+    known: list[object] = [fields[name] for name in MADE_BY]
+    known += [recipe.seed, recipe.video_share, recipe.lr_kinds, recipe.model]
     known += [[row.source, row.shard, row.hr_offset] for row in clips.rows]
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
     for name in sorted(handed):

@@ -142,9 +142,12 @@ def _missing(folder: SegmentFolder, grid: Grid) -> list[range]:
 
 
 def _read_from_beginning(folder: SegmentFolder, grid: Grid, index: int) -> None:
-    """Frame numbers are counted from now on; segments from `index` on were made by numbers of the packet table."""
+    """Frames are counted from now on, one segment after the other; those behind the first gap or from `index` on were
+    made by the numbers of the packet table.
+    """
     folder.mark_unsteady()
-    for later in range(index, grid.count):
+    gap = next((n for n in range(grid.count) if folder.record(n) is None), grid.count)
+    for later in range(min(gap, index), grid.count):
         folder.drop(later)
 
 

@@ -33,9 +33,8 @@ COUNTERS = ("restamped", "undecodable", "redone")
 
 
 class UnsteadyInputError(Exception):
-    """A frame is not where the packet table has it, so that segments can only be read from the input's beginning.
-
-    number: of the first such frame.  Never seen by users.
+    """A frame is not where the packet table has it: some before it did not decode. From there on frames can only be
+    counted from the input's beginning, in one pass. number: of the first such frame.  Never seen by users.
     """
 
     def __init__(self, number: int):
@@ -134,28 +133,27 @@ class Station:
         if self._fresh:
             self._fresh = False
             return self.job.reader
-        request = self.job.request
-        return stack.enter_context(VideoReader(request.source, assume_progressive=request.assume_progressive))
+        request, table = self.job.request, self.job.reader.scan
+        return stack.enter_context(
+            VideoReader(request.source, assume_progressive=request.assume_progressive, scan=table)
+        )
 
     def _work(self, first: int, last: int, reader: VideoReader) -> Work:
         """What to read for some segments; the last one of an input goes on to its end."""
         start, stop = self.grid.frames(first)[0], self.grid.frames(last)[1]
         to_end = self.job.to_end and last == self.grid.count - 1
         work = self.job.work(self._upscaler, start, None if to_end else stop)
-        table = reader.scan.pts if reader.scan else ()
-        from_beginning = self.folder.unsteady or work.first == 0
+        counting = self.folder.unsteady
+        table = () if counting or reader.scan is None else reader.scan.pts
         watch, reader.watch = reader.watch, None
 
         def check(frame: Frame) -> None:
             if watch is not None:
                 watch(frame)
             if table and (frame.number >= len(table) or table[frame.number] != frame.pts):
-                if not from_beginning:
-                    raise UnsteadyInputError(frame.number)
-                if not self.folder.unsteady:
-                    self.folder.mark_unsteady()
+                raise UnsteadyInputError(frame.number)
 
-        return Work(work.first, work.last, start, work.stop, None, self.job.shift, self.folder.unsteady, check)
+        return Work(work.first, work.last, start, work.stop, None, self.job.shift, counting, check)
 
     def _process(self, work: Work) -> Any:
         from .engine_feed import process_for

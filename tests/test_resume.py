@@ -1,0 +1,367 @@
+"""A long job that breaks off goes on as if it had not: the same bytes, whatever killed it and how often."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_cli import DUOVSR, Cli
+from test_cli_refusals import listen_to_interrupts, run_limited
+from test_video_reader import packet_spans
+from video_files import decoded, make_video, picture, planes, times
+
+from duovsr_vs.cli.batch import run
+from duovsr_vs.cli.render import render_segment
+from duovsr_vs.cli.request import Request
+from duovsr_vs.engine.options import Options
+from duovsr_vs.errors import VideoError
+
+UNEVEN = [n * 40 + (n * n) % 13 for n in range(52)]
+"""Timestamps in milliseconds."""
+
+
+def requested(source: Path, output: Path, model: Path, **more: Any) -> Request:
+    return Request(source=str(source), output=str(output), options=Options(model=str(model)), segment=8, **more)
+
+
+def upscale(request: Request) -> int:
+    return run(request, [request.source])
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """52 frames at uneven times, with sound and chapters."""
+    path = tmp_path_factory.mktemp("film") / "a.mkv"
+    options = {"x264-params": "keyint=6:bframes=2"}
+    return make_video(
+        path, 52, pts=UNEVEN, time_base=Fraction(1, 1000), sound=True, chapters=True, options=options
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(film: Path, tiny_model: Path) -> bytes:
+    """What an uninterrupted run makes of it."""
+    target = film.with_name("whole.mkv")
+    assert upscale(requested(film, target, tiny_model)) == 0
+    return target.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def killed(film: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a run was killed after its second segment."""
+    at = tmp_path_factory.mktemp("killed")
+    source = shutil.copy(film, at / "a.mkv")
+    command = [*DUOVSR, "upscale", source, "-o", at / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    kill_at(command, lambda: (at / ".b.mkv.duovsr" / "000001.json").exists())
+    assert not (at / "b.mkv").exists()
+    return at
+
+
+def kill_at(command: list[Any], moment: Callable[[], bool], sent: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
+    """Run until `moment` is there, send a signal, wait; the exit code and stderr."""
+    with subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts
+    ) as running:
+        deadline = time.monotonic() + 120
+        while not moment() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        running.send_signal(sent)
+        return running.wait(60), running.communicate()[1]
+
+
+@pytest.fixture
+def broken(killed: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return shutil.copytree(killed, tmp_path / "job")
+
+
+def test_a_long_job_leaves_the_finished_file_and_nothing_else(film: Path, whole: bytes) -> None:
+    assert sorted(p.name for p in film.parent.iterdir()) == ["a.mkv", "whole.mkv"]
+    assert times(film.with_name("whole.mkv")) == times(film)
+    assert times(film.with_name("whole.mkv"), "audio") == times(film, "audio")
+
+
+@pytest.mark.parametrize("model", ["tiny_model", "toy_model"])
+def test_segments_have_the_pixels_of_a_run_in_one_go(
+    tmp_path: Path, model: str, cli: Cli, request: pytest.FixtureRequest
+) -> None:
+    source = make_video(tmp_path / "a.mkv", 40, size=(20, 16), codec="ffv1", pix_fmt="yuv444p")
+    common = ["upscale", source, "--codec", "ffv1", "--model", request.getfixturevalue(model)]
+    assert cli(*common, "-o", tmp_path / "b.mkv", "--segment", 100)[0] == 0
+    _, _, err = cli(*common, "-o", tmp_path / "c.mkv", "--segment", 8)
+    assert f"segments {5 if model == 'tiny_model' else 3} of up to" in err  # multiples of the model's chunk
+    for a, b in zip(decoded(tmp_path / "b.mkv"), decoded(tmp_path / "c.mkv"), strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
+
+
+@pytest.mark.slow
+def test_a_part_is_resumed_like_a_whole(tmp_path: Path, film: Path, tiny_model: Path) -> None:
+    part = {"start": "5", "frames": "00:00:01.5"}
+    assert upscale(requested(film, tmp_path / "b.mkv", tiny_model, **part)) == 0
+    assert 30 < len(decoded(tmp_path / "b.mkv")) < 42
+    source = shutil.copy(film, tmp_path / "a.mkv")
+    command = [*DUOVSR, "upscale", source, "-o", tmp_path / "c.mkv", "--model", tiny_model, "--segment", "8"]
+    command += ["--start", "5", "--frames", "00:00:01.5"]
+    kill_at(command, lambda: (tmp_path / ".c.mkv.duovsr" / "000002.json").exists())
+    assert upscale(requested(Path(source), tmp_path / "c.mkv", tiny_model, resume=True, **part)) == 0
+    assert (tmp_path / "c.mkv").read_bytes() == (tmp_path / "b.mkv").read_bytes()
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(
+    broken: Path, whole: bytes, tiny_model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kept = {p.name: p.stat().st_mtime_ns for p in (broken / ".b.mkv.duovsr").glob("*.mkv")}
+    assert "000001.mkv" in kept
+    assert upscale(requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True)) == 0
+    assert (broken / "b.mkv").read_bytes() == whole
+    assert sorted(p.name for p in broken.iterdir()) == ["a.mkv", "b.mkv"]
+    assert " of 7 segments are finished" in capfd.readouterr().err
+
+
+def test_a_moved_job_goes_on(broken: Path, whole: bytes, tiny_model: Path) -> None:
+    moved = broken.rename(broken.with_name("elsewhere"))
+    assert upscale(requested(moved / "a.mkv", moved / "b.mkv", tiny_model, resume=True)) == 0
+    assert (moved / "b.mkv").read_bytes() == whole
+
+
+def test_without_resume_a_begun_job_is_refused_and_overwrite_begins_again(
+    broken: Path, whole: bytes, tiny_model: Path, cli: Cli
+) -> None:
+    common = ["upscale", broken / "a.mkv", "-o", broken / "b.mkv", "--model", tiny_model, "--segment", 8]
+    before = sorted(p.name for p in (broken / ".b.mkv.duovsr").iterdir())
+    code, _, err = cli(*common)
+    assert (code, "--resume" in err, "--overwrite" in err, "of 7 segments" in err) == (1, True, True, True)
+    assert sorted(p.name for p in (broken / ".b.mkv.duovsr").iterdir()) == before
+    code, _, err = cli(*common, "--overwrite")
+    assert (code, "resumed" in err) == (0, False)
+    assert (broken / "b.mkv").read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"crf": 30.0}, "crf was 16 and is 30"),
+        ({"codec": "ffv1"}, "codec was libx264 and is ffv1"),
+        ({"start": "4"}, "start was 0 and is 4"),
+        ({"segment": 16}, "length was 8 and is 16"),
+        ({"options": {"seed": 5}}, "seed was 0 and is 5"),
+        ({"options": {"scale": 2}}, "out height was 128 and is 64"),
+        ({"options": {"strength": 0.5}}, "strength was 1.0 and is 0.5"),
+        ({"options": {"precision": "float32"}}, "precision was"),
+        ({"encoder_options": ("threads=1",)}, "threads was 2 and is 1"),
+    ],
+)
+def test_a_changed_option_is_refused_with_what_changed(
+    broken: Path, tiny_model: Path, changed: dict[str, Any], words: str
+) -> None:
+    options = Options(model=str(tiny_model), **changed.pop("options", {}))
+    request = requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True)
+    values = {**request.as_dict(), "options": options.__class__, **changed}
+    values["options"] = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    with pytest.raises(VideoError, match="was begun with something else") as error:
+        upscale(Request.from_dict(values))
+    assert words in str(error.value)
+    assert (broken / ".b.mkv.duovsr" / "000001.mkv").exists()
+
+
+def test_another_model_and_a_changed_input_are_refused(
+    broken: Path, film: Path, tiny_model: Path, learned_model: Path
+) -> None:
+    with pytest.raises(VideoError, match="model hash was"):
+        upscale(requested(broken / "a.mkv", broken / "b.mkv", learned_model, resume=True))
+    data = bytearray(film.read_bytes())
+    data[-1] ^= 1
+    (broken / "a.mkv").write_bytes(data)
+    with pytest.raises(VideoError, match="ends was"):
+        upscale(requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True))
+    manifest = broken / ".b.mkv.duovsr" / "manifest.json"
+    (broken / "a.mkv").write_bytes(film.read_bytes())
+    manifest.write_text(manifest.read_text().replace("torch", "torch of another machine,"))
+    with pytest.raises(VideoError, match="machine class was"):
+        upscale(requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True))
+
+
+def test_damaged_segments_are_made_again(
+    broken: Path, whole: bytes, tiny_model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = broken / ".b.mkv.duovsr"
+    data = bytearray((folder / "000000.mkv").read_bytes())
+    data[len(data) // 2] ^= 255
+    (folder / "000000.mkv").write_bytes(data)
+    (folder / "000001.json").write_text("{")
+    assert upscale(requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True)) == 0
+    assert "1 were damaged and are made again" in capfd.readouterr().err
+    assert (broken / "b.mkv").read_bytes() == whole
+
+
+def test_resume_where_nothing_was_begun_begins_and_where_all_is_done_does_nothing(
+    tmp_path: Path, film: Path, whole: bytes, tiny_model: Path, cli: Cli
+) -> None:
+    common = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", 8, "--resume"]
+    assert cli(*common)[0] == 0
+    assert (tmp_path / "b.mkv").read_bytes() == whole
+    code, _, err = cli(*common)
+    assert (code, "is there already" in err) == (0, True)
+    assert cli("upscale", film, "-o", "-", "--resume", "--model", tiny_model)[0] == 2
+
+
+def test_a_run_killed_after_its_last_rename_is_only_cleared_away(
+    broken: Path, whole: bytes, tiny_model: Path, cli: Cli
+) -> None:
+    (broken / "b.mkv").write_bytes(whole)
+    found = (broken / "b.mkv").stat()
+    facts = {"bytes": found.st_size, "modified": found.st_mtime_ns}
+    (broken / ".b.mkv.duovsr" / "final.json").write_text(json.dumps(facts))
+    code, _, err = cli("upscale", broken / "a.mkv", "-o", broken / "b.mkv", "--model", tiny_model, "--resume")
+    assert (code, "is there already" in err) == (0, True)
+    assert sorted(p.name for p in broken.iterdir()) == ["a.mkv", "b.mkv"]
+
+
+def test_an_older_output_stays_until_the_new_one_is_whole(broken: Path, whole: bytes, tiny_model: Path) -> None:
+    (broken / "b.mkv").write_bytes(b"precious")
+    request = requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True)
+    with pytest.raises(VideoError, match="exists; give --overwrite"):
+        upscale(request)
+    assert (broken / "b.mkv").read_bytes() == b"precious"
+    both = requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True, overwrite=True)
+    assert upscale(both) == 0
+    assert (broken / "b.mkv").read_bytes() == whole
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupt_keeps_finished_segments_and_says_so(
+    tmp_path: Path, film: Path, tiny_model: Path, sent: signal.Signals
+) -> None:
+    folder = tmp_path / ".b.mkv.duovsr"
+    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    code, err = kill_at(command, lambda: (folder / "000001.json").exists(), sent)
+    assert code == 130, err
+    assert "of 7 segments are finished; the same command with --resume goes on" in err
+    assert "Traceback" not in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".b.mkv.duovsr"]
+    assert not list(folder.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, film: Path, whole: bytes, tiny_model: Path) -> None:
+    command = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    done = run_limited(command, len(whole) // 2)  # the segments are smaller, the joined file is not
+    assert done.returncode == 1, done.stderr
+    assert "no space is left on the disk; 7 of 7 segments are finished" in done.stderr
+    assert upscale(requested(film, tmp_path / "b.mkv", tiny_model, resume=True)) == 0
+    assert (tmp_path / "b.mkv").read_bytes() == whole
+
+
+def test_segments_made_by_anyone_anywhere_give_the_same_file(
+    broken: Path, whole: bytes, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = broken / ".b.mkv.duovsr"
+    for old in folder.glob("0*"):
+        old.unlink()
+    description = json.loads((folder / "manifest.json").read_text())
+    monkeypatch.chdir("/")
+    for index in (6, 2, 4):
+        path = render_segment({**description, "request": _moved(description, broken)}, index)
+        assert Path(path) == folder / f"{index:06}.mkv"
+    assert upscale(requested(broken / "a.mkv", broken / "b.mkv", tiny_model, resume=True)) == 0
+    assert (broken / "b.mkv").read_bytes() == whole
+    description["identity"]["machine"]["machine class"] = "another"
+    with pytest.raises(VideoError, match="machine class was another and is"):
+        render_segment({**description, "request": _moved(description, broken)}, 0)
+
+
+def _moved(description: dict[str, Any], to: Path) -> dict[str, Any]:
+    return {**description["request"], "source": str(to / "a.mkv"), "output": str(to / "b.mkv")}
+
+
+def test_two_workers_make_the_same_bytes(tmp_path: Path, film: Path, whole: bytes, tiny_model: Path) -> None:
+    assert upscale(requested(film, tmp_path / "b.mkv", tiny_model, workers=2)) == 0
+    assert (tmp_path / "b.mkv").read_bytes() == whole
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.mkv"]
+
+
+@pytest.mark.slow
+def test_an_error_of_a_worker_is_one_sentence(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
+    parts = [make_video(tmp_path / f"{w}.ts", 20, size=(w, 32)).read_bytes() for w in (48, 64)]
+    (tmp_path / "both.ts").write_bytes(b"".join(parts))
+    common = ["upscale", tmp_path / "both.ts", "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", 8]
+    code, _, err = cli(*common, "--workers", 2)
+    assert (code, "changes in the middle: frame 20" in err, "Traceback" in err) == (1, True, False)
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_frames_that_do_not_decode_are_left_out_by_any_split(tmp_path: Path, tiny_model: Path, workers: int) -> None:
+    options = {"slicecrc": "1", "g": "1"}
+    source = make_video(tmp_path / "a.mkv", 60, codec="ffv1", options=options)
+    data = bytearray(source.read_bytes())
+    for at, size in [packet_spans(source)[n] for n in (11, 37)]:
+        data[at : at + 4], data[at + size - 8 : at + size] = b"\xff" * 4, bytes(8)
+    source.write_bytes(data)
+    one = requested(source, tmp_path / "one.mkv", tiny_model)
+    assert upscale(Request.from_dict({**one.as_dict(), "segment": 100})) == 3
+    assert upscale(requested(source, tmp_path / "b.mkv", tiny_model, workers=workers)) == 3
+    left = [Fraction(n, 25) for n in range(60) if n not in (11, 37)]
+    assert times(tmp_path / "b.mkv") == times(tmp_path / "one.mkv") == left
+
+
+@pytest.mark.slow
+def test_images_are_resumed_and_even_their_moving_is(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    for number in range(7, 27):
+        picture(number, 24, 16, "rgb24").reformat(format="rgb24").save(tmp_path / "in" / f"{number:04}.png")
+    common = ["upscale", tmp_path / "in" / "%04d.png", "--model", tiny_model]
+    assert cli(*common, "-o", tmp_path / "whole%04d.png")[0] == 0
+    wanted = {p.name.removeprefix("whole"): p.read_bytes() for p in tmp_path.glob("whole*.png")}
+    target = ["-o", tmp_path / "out" / "%04d.png", "--segment", 8]
+    folder = tmp_path / "out" / "._04d.png.duovsr"
+    command = [*DUOVSR, *map(str, [*common, *target])]
+    kill_at(command, lambda: (folder / "000000.json").exists())
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [folder.name]
+    assert cli(*common, *target, "--resume")[0] == 0
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == wanted
+    # a job that is killed while its images get their names
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    kill_at(command, lambda: (folder / "final.json").exists())
+    assert cli(*common, *target, "--resume")[0] == 0
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_kill_at_random_moments_again_and_again_changes_nothing(
+    tmp_path: Path, film: Path, whole: bytes, tiny_model: Path, workers: int
+) -> None:
+    chance = random.Random(workers)
+    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8", "--resume"]
+    command += ["--workers", str(workers)]
+    folder, kills = tmp_path / ".b.mkv.duovsr", 0
+    for _ in range(8):
+        moment, began = chance.uniform(0, 1.5), float("inf")
+
+        def is_time(moment: float = moment) -> bool:
+            nonlocal began
+            if began == float("inf") and any(folder.glob("*.part")):
+                began = time.monotonic()
+            return time.monotonic() - began > moment
+
+        code, _ = kill_at(command, is_time)
+        kills += code == -signal.SIGKILL
+        if (tmp_path / "b.mkv").exists():
+            break
+    assert kills >= 2
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "b.mkv").read_bytes() == whole
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.mkv"]

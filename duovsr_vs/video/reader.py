@@ -31,7 +31,8 @@ class VideoInfo:
 
     width, height: as coded, before any rotation.  rate: frames per second, None if unknown.  sar: sample aspect ratio,
     None if unspecified.  rotation: libav's display matrix (nine integers), None without.  hdr: static HDR metadata,
-    None without.  hdr_metadata: names of dynamic HDR metadata, which is not written again.
+    None without.  hdr_metadata: names of dynamic HDR metadata, which is not written again.  captions: the first
+    frame holds closed captions (ATSC A/53).
     """
 
     name: str
@@ -48,6 +49,7 @@ class VideoInfo:
     rotation: tuple[int, ...] | None
     hdr_metadata: tuple[str, ...]
     hdr: HdrMetadata | None = None
+    captions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,7 @@ class VideoReader:
             rotation=None if rotation is None else tuple(int(v) for v in np.frombuffer(rotation, np.int32)),
             hdr_metadata=tuple(dict.fromkeys(said for name, said in DYNAMIC.items() if name in side)),
             hdr=hdr_of(image, stream.codec_context),
+            captions="A53_CC" in side,
         )
 
     def _check(self, image: av.VideoFrame, number: int) -> None:

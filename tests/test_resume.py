@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,56 @@ def test_two_workers_make_the_same_bytes(tmp_path: Path, film: Path, whole: byte
     assert upscale(requested(film, tmp_path / "b.mkv", tiny_model, workers=2)) == 0
     assert (tmp_path / "b.mkv").read_bytes() == whole
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.mkv"]
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent is that one."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_replaced_and_an_interrupt_ends_all(
+    tmp_path: Path, film: Path, whole: bytes, tiny_model: Path
+) -> None:
+    folder = tmp_path / ".b.mkv.duovsr"
+    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    command += ["--workers", "2"]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, preexec_fn=listen_to_interrupts) as running:
+        wait_for(lambda: len(children(running.pid)) == 2)
+        os.kill(children(running.pid)[0], signal.SIGKILL)
+        assert running.wait(120) == 0
+    assert (tmp_path / "b.mkv").read_bytes() == whole
+    (tmp_path / "b.mkv").unlink()
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, preexec_fn=listen_to_interrupts) as running:
+        wait_for(lambda: any(folder.glob("*.part")))
+        workers = children(running.pid)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def wait_for(moment: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not moment():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_process_that_gave_them_orders(tmp_path: Path, film: Path, tiny_model: Path) -> None:
+    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    command += ["--workers", "2"]
+    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE) as running:
+        wait_for(lambda: len(children(running.pid)) == 2)
+        workers = children(running.pid)
+        running.kill()
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,8 @@ class Job:
         video, encoding = self.video(), asdict(self.encoding)
         encoding.update(threads=encoding["options"].get("threads", THREADS), notes=None, container=self.kind)
         encoding.update(rate=video.rate, time_base=video.time_base, sar=video.sar, source_colours=asdict(self.tags))
-        software = {"duovsr": __version__, "PyAV": av.__version__, "libavcodec": av.library_versions["libavcodec"]}
+        software = {"duovsr": __version__, "PyAV": av.__version__, "VapourSynth": version("vapoursynth")}
+        software["libavcodec"] = ".".join(map(str, av.library_versions["libavcodec"]))
         facts = {
             "input": fingerprint(self.request.source, self.reader.scan), "part": asdict(grid), "pixels": pixels,
             "encoding": encoding, "machine": {"machine class": plan.machine}, "software": software,

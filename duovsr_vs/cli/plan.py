@@ -108,6 +108,9 @@ def _notes(job: Job) -> list[str]:
     if job.matrix_note:
         notes.append(job.matrix_note)
     notes += job.encoding.notes
+    if job.pending is not None and not job.resumable:
+        why = "y4m is written as one stream" if job.reader.scan else "a pipe cannot be read again"
+        notes.append(f"--resume will not be possible: {why}")
     if job.kind in ("matroska", "webm") and _needs_rounding(job.reader):
         notes.append("timestamps are rounded to milliseconds, which is how mkv and webm store them; mp4 and mov do not")
     if info.tags.transfer in TRANSFER_HDR:

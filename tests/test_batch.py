@@ -110,12 +110,20 @@ def test_a_begun_file_of_a_batch_is_refused_alone_and_resumed_with_the_others(
 
 
 def test_a_report_of_one_file_tells_what_was_kept(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
-    source = make_video(tmp_path / "a.mkv", 3, sound=True, chapters=True)
-    report = tmp_path / "report.json"
-    code = cli("upscale", source, "-o", tmp_path / "b.mp4", "--model", tiny_model, "--report", report)[0]
-    (told,) = json.loads(report.read_text())["files"]
-    assert (code, told["result"], told["frames"], told["output"]) == (0, "done", 3, str(tmp_path / "b.mp4"))
-    assert told["plan"]["out_width"] == 192
+    source = make_video(tmp_path / "a.mkv", 12, sound=True, chapters=True)
+    told = []
+    for length in (100, 8):  # in one go and in segments
+        report, target = tmp_path / f"{length}.json", tmp_path / f"{length}.mp4"
+        common = ["upscale", source, "-o", target, "--model", tiny_model, "--segment", length, "--report", report]
+        assert cli(*common)[0] == 0
+        (one,) = json.loads(report.read_text())["files"]
+        assert (one.pop("output"), one["result"], one["frames"]) == (str(target), "done", 12)
+        items = {item["item"]: item["status"] for item in one["items"]}
+        assert items["frames"] == items["timestamps"] == items["chapters"] == "kept"
+        del one["seconds"]
+        told.append(one)
+    assert told[0]["plan"]["out_width"] == 192
+    assert told[0] == told[1]
     assert cli("upscale", source, "-o", tmp_path / "c.mp4", "--report", tmp_path / "none" / "r.json")[0] == 2
 
 

@@ -62,10 +62,10 @@ def grid_of(job: Job, upscaler: Upscaler, begun: bool) -> Grid | None:
     return grid if grid.count > 1 or begun else None
 
 
-def run(job: Job, upscaler: Upscaler, grid: Grid, progress: Progress, check: Callable[[Path], None]) -> Outcome:
+def run(job: Job, upscaler: Upscaler, grid: Grid, progress: Progress, check: Callable[[Path, int], None]) -> Outcome:
     """Make, join, check and rename. Raises DuoVsrError and KeyboardInterrupt with what is kept in their text.
 
-    check: looks at the finished file before it gets its name.
+    check: looks at the finished file, of so many frames, before it gets its name.
     """
     folder = opened_folder(job.request)
     with folder.locked():
@@ -151,17 +151,16 @@ def _read_from_beginning(folder: SegmentFolder, grid: Grid, index: int) -> None:
         folder.drop(later)
 
 
-def _finish(job: Job, folder: SegmentFolder, joiner: Joiner, check: Callable[[Path], None]) -> None:
-    """The finished output under its name."""
+def _finish(job: Job, folder: SegmentFolder, joiner: Joiner, check: Callable[[Path, int], None]) -> None:
+    """The finished output under its name. Images have been checked one by one."""
     output = Path(job.request.output)
     if job.kind == "image":
         folder.mark_final({"moving": True})
         joiner.move_images(output)
-        check(output.parent)
         return
     part = folder.path / "joined.part"
     joiner.join(part, job.kind, job.video(), job.encoding, job.request.source, job.span)
-    check(part)
+    check(part, joiner.frames)
     folder.mark_final(_facts(part) or {})
     put_in_place([part], output, images=False)
 

@@ -75,7 +75,7 @@ def kept_facts(reader: VideoReader, kind: str, span: Span, hdr: bool) -> tuple[l
     kept += [f"{chapters} chapters"] if chapters else []
     kept += ["metadata"] if tags else []
     kept += ["HDR metadata"] if hdr else []
-    return kept, list(info.hdr_metadata)
+    return kept, [*info.hdr_metadata, *(["closed captions"] if info.captions else [])]
 
 
 def _output(job: Job) -> str:

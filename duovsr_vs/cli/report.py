@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import OptionError
+from ..video.facts import facts_of
+from ..video.kept import check, kept, surprises
 from ..video.manifest import plain, write_json
+from .exits import say
 
 if TYPE_CHECKING:
     from ..engine.plan import Plan
@@ -25,14 +28,19 @@ class Reporter:
         self._files: list[dict[str, Any]] = []
         self._facts: dict[str, Any] = {}
 
-    def check(self, job: Job, plan: Plan, path: Path) -> None:
-        """Compare a finished output, still under its temporary name, with its source. Raises VideoError."""
-        from .plan import kept_facts
+    def check(self, job: Job, plan: Plan, path: Path, written: int) -> None:
+        """Read a finished output, still under its temporary name, and compare it with its source. written: frames.
 
-        kept, lost = kept_facts(job.reader, job.kind, job.span, job.encoding.hdr is not None)
-        copied, dropped = job.copier.names()
-        self._facts = {"plan": plan.as_dict(), "kept": kept + copied, "not_kept": lost + dropped}
-        self._facts["encoding"] = job.encoding.describe()
+        What changed without a reason is said. Raises VideoError when it is the frames or their timestamps.
+        """
+        found = kept(
+            facts_of(job.reader), path, kind=job.kind, encoding=job.encoding, start=job.start, stop=job.stop,
+            written=written, left_out=job.copier.left_out,
+        )  # fmt: skip
+        check(found, job.request.output)
+        for surprise in surprises(found):
+            say(f"note     {surprise}")
+        self._facts = {"plan": plan.as_dict(), "encoding": job.encoding.describe(), "items": found["items"]}
 
     def add(self, source: str, output: str, **facts: Any) -> None:
         """One input has ended. facts: result, code, frames, seconds, error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import OptionError, VideoError
@@ -52,7 +53,7 @@ def run(request: Request, reporter: Reporter) -> Result:
         if grid is None:
             outcome = _in_one_go(job, upscaler, progress, reporter, stack)
         else:
-            outcome = long.run(job, upscaler, grid, progress, lambda path: reporter.check(job, upscaler.plan, path))
+            outcome = long.run(job, upscaler, grid, progress, partial(reporter.check, job, upscaler.plan))
         return _ended(job, outcome, progress)
 
 
@@ -83,7 +84,7 @@ def _in_one_go(job: Job, upscaler: Upscaler, progress: Progress, reporter: Repor
     with progress:
         written = _execute(job, upscaler, progress)
     if job.pending is not None:
-        reporter.check(job, upscaler.plan, job.pending.part)
+        reporter.check(job, upscaler.plan, job.pending.part, written)
         job.pending.commit()
         opened_folder(job.request).remove()  # of a longer job that this one replaces
     reader = job.reader

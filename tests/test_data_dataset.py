@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,16 @@ def test_an_error_in_the_background_comes_out_at_its_step() -> None:
         assert [next(ahead)["step"] for _ in range(2)] == [0, 1]
         with pytest.raises(DataError, match="step 2"):
             next(ahead)
+
+
+def test_clips_that_are_too_small_for_the_patch_are_not_drawn(tmp_path: Path) -> None:
+    save_video(tmp_path / "large.mp4", film(3, 96, 192, seed=1))
+    save_video(tmp_path / "small.mp4", film(3, 64, 96, seed=2))
+    pack(tmp_path, tmp_path / "pack", jobs=1, val_share=0, say=lambda _: None)
+    both = PackedClips(tmp_path / "pack")
+    sources = {both.rows[both.sample(0, n, 0, 20)["clip"]].source for n in range(20)}
+    assert sources == {"large.mp4"}
+    assert {both.rows[both.sample(0, n, 0, 16)["clip"]].source for n in range(20)} == {"large.mp4", "small.mp4"}
 
 
 def test_wishes_that_cannot_be_met_are_told(clips: PackedClips) -> None:

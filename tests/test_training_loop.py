@@ -22,9 +22,9 @@ from training_files import SMOKE, make_pack, same
 from training.__main__ import main
 from training.checkpoints import Checkpoints, TrainingError, read_facts, write_tensors
 from training.data.sources import DataError
-from training.distributed import ALONE
+from training.distributed import ALONE, World
 from training.recipes import Recipe
-from training.results import RESULT
+from training.results import RESULT, differing, fingerprint
 from training.run import Run
 from training.watch import LOG, SAMPLES
 
@@ -146,7 +146,7 @@ def test_another_recipe_in_the_same_folder_is_refused(
         Checkpoints(folder / "checkpoints", ALONE).save(2, {"a": torch.ones(1)}, {"recipe": "that of another run"})
     else:
         shutil.copy(finished[0] / "regression" / RESULT, folder)
-    with pytest.raises(TrainingError, match="comes from another recipe; give another --out") as refused:
+    with pytest.raises(TrainingError, match=r"comes from another recipe.*; give another --out") as refused:
         Run(other, packed, tmp_path, lambda _: None).stage("regression")
     assert "\n" not in str(refused.value) and str(folder) in str(refused.value)
 
@@ -188,6 +188,40 @@ def test_a_run_goes_on_from_stage_files_of_another(
         Run(RECIPE, packed, tmp_path, lambda _: None, earlier=tmp_path / "nowhere")
 
 
+def test_a_whole_run_takes_from_an_earlier_one_what_that_has(
+    packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    recipe, said = replace(RECIPE, stages=("regression", "teacher", "guided")), list[str]()
+    shutil.copytree(finished[0] / "regression", tmp_path / "earlier" / "regression")
+    shutil.copytree(finished[0] / "teacher", tmp_path / "earlier" / "teacher")
+    Run(recipe, packed, tmp_path / "run", said.append, earlier=tmp_path / "earlier").all_stages()
+    assert [line.split(" from ")[0] for line in said[:2]] == ["regression: taken", "teacher: taken"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["guided", "recipe.json"]
+
+
+def test_a_start_for_a_stage_that_begins_with_results_is_refused(
+    packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, stages=("guided",))
+    run = Run(recipe, packed, tmp_path, lambda _: None, start=finished[0] / "teacher" / RESULT, earlier=finished[0])
+    with pytest.raises(TrainingError, match="--start: guided begins with results of teacher; give those by --from"):
+        run.stage("guided")
+
+
+def test_a_batch_that_the_processes_cannot_divide_is_told_before_the_first_stage(packed: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, preference=replace(RECIPE.preference, batch=3))
+    with pytest.raises(TrainingError, match=r"--preference\.batch: a batch of 3 cannot be divided by 2 processes"):
+        Run(recipe, packed, tmp_path, lambda _: None, world=World(0, 2))
+
+
+def test_what_differs_between_two_recipes_is_named_and_fields_at_their_default_do_not_count() -> None:
+    other = replace(RECIPE, seed=5, guided=replace(RECIPE.guided, guidance=2.5))
+    told = differing(fingerprint(RECIPE, "guided"), fingerprint(other, "guided"))
+    assert told == " (guided.guidance was the default, is 2.5; seed was the default, is 5)"
+    assert "temporal" not in fingerprint(RECIPE, "guided") and "log_every" not in fingerprint(RECIPE, "guided")
+    assert differing("of an older version", fingerprint(other, "guided")) == ""
+
+
 def test_weights_of_another_architecture_are_refused_with_the_difference(
     packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
 ) -> None:
@@ -221,7 +255,7 @@ def test_a_training_that_has_gone_wrong_stops_and_names_its_samples(packed: Path
 
 def test_an_error_of_the_data_ends_the_run_with_its_sentence(packed: Path, tmp_path: Path) -> None:
     large = replace(RECIPE, regression=replace(RECIPE.regression, patch=40))
-    with pytest.raises(DataError, match="a patch of 40 LR pixels does not fit into a clip of 48x24"):
+    with pytest.raises(DataError, match=r"a patch of 40 LR pixels does not fit into .* the largest is 48x24 \(.*mp4\)"):
         Run(large, packed, tmp_path, lambda _: None).stage("regression")
     assert not (tmp_path / "regression" / RESULT).exists()
 

@@ -39,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DuoVsrError, OSError) as error:
         print(error, file=sys.stderr)
         return 128 + int(error.number) if hasattr(error, "number") else 1
+    except RuntimeError as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise
+        print(f"a process of the run has ended or cannot be reached ({str(error).splitlines()[0]})", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         trains = known.command not in OTHERS
         print("interrupted" + "; the same command goes on from the last checkpoint" * trains, file=sys.stderr)
@@ -95,7 +100,8 @@ def train(command: str, arguments: list[str]) -> int:
         print(describe(recipe, options.processes, options.peak and options.peak * 1e12))
         return 0
     if options.out is None or (options.data is None and recipe.name != "smoke"):
-        parser.error("--data and --out are needed (without them only --dry-run works)")
+        needed = "--out is" if recipe.name == "smoke" else "--data and --out are"
+        parser.error(f"{needed} needed (without only --dry-run works)")
     from training.distributed import joined
 
     with joined(recipe.device) as world, training_data(options.data, options.out, world) as data:

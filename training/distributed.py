@@ -25,8 +25,8 @@ from duovsr_vs.errors import OptionError
 from duovsr_vs.model.generator import Generator
 
 CPU = torch.device("cpu")
-PATIENCE = timedelta(hours=1)
-"""How long a rank waits for another, which may be evaluating."""
+PATIENCE = timedelta(hours=12)
+"""How long a rank waits for another, which may be evaluating or making pairs."""
 
 
 @dataclass(frozen=True, slots=True)

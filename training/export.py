@@ -22,7 +22,7 @@ from duovsr_vs.model.generator import Generator
 from training.checkpoints import TrainingError, read_facts
 from training.data.dataset import PackedClips
 from training.recipes import STAGES
-from training.results import Results
+from training.results import Results, data_mark
 from training.stages.base import Weights
 from training.validate import Validation
 from training.watch import LOG
@@ -81,6 +81,16 @@ def provenance(results: Results, stages: Sequence[str], clips: PackedClips) -> d
     }
 
 
+def check_data(results: Results, stage: str, data: Path) -> None:
+    """TrainingError: the pack is not the one that the stage was trained on; its sources go into the file."""
+    known, found = read_facts(results.path(stage)).get("data"), data_mark(PackedClips(data, "train"))
+    if known is not None and known != found:
+        raise TrainingError(
+            f"{results.path(stage)} was trained on other data than {data} holds; give --data the pack of the run: its "
+            "sources and licences go into the model file"
+        )
+
+
 def revision() -> str:
     """The trainer's commit, marked if files were changed; the version where there is no git."""
     root = Path(__file__).parents[1]
@@ -122,6 +132,7 @@ def export(results: Results, data: Path, out: Path, detail: float) -> str:
     faithful, detailed = both_ends(results)
     sets = {FAITHFUL: faithful, DETAILED: detailed}
     passed = [stage for stage in recipe["stages"] if STAGES.index(stage) <= STAGES.index(last)]
+    check_data(results, last, data)
     facts = provenance(results, passed, PackedClips(data, "train"))
     frames = golden_frames(clips)
     with tempfile.TemporaryDirectory() as folder:

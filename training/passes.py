@@ -28,10 +28,8 @@ class Pass:
     """In float32 whatever the recipe says."""
 
 
-def passes(stage: str, recipe: Recipe, world_size: int = 1) -> tuple[Pass, ...]:
+def passes(stage: str, recipe: Recipe) -> tuple[Pass, ...]:
     """All passes of one update of a stage."""
-    if stage == "dual_stream":
-        return tuple(_dual_stream(recipe, precise=recipe.gather == "float32" or world_size == 1))
     return tuple(_TABLE[stage](recipe))
 
 
@@ -98,8 +96,8 @@ def _progressive(recipe: Recipe) -> Iterator[Pass]:
     yield from _pixels(recipe, recipe.progressive)
 
 
-def _dual_stream(recipe: Recipe, precise: bool) -> Iterator[Pass]:
-    """precise: score models work in float32 where the student learns from them."""
+def _dual_stream(recipe: Recipe) -> Iterator[Pass]:
+    """Score models work in float32 where the student learns from them."""
     s = recipe.dual_stream
     plays = s.adversarial > 0 or s.feature > 0
     yield _truth(s.aux_per_student + 1)
@@ -108,11 +106,11 @@ def _dual_stream(recipe: Recipe, precise: bool) -> Iterator[Pass]:
     for name in ("real", "fake"):
         if plays and s.taps in (name, "both"):
             why = "x̂0 for matching; gradients reach x̂ through the features"
-            yield Pass(name, "through", 1, why, full=precise)
+            yield Pass(name, "through", 1, why, full=True)
         else:
-            yield Pass(name, "forward", 1, "x̂0 for matching", full=precise)
+            yield Pass(name, "forward", 1, "x̂0 for matching", full=True)
         if plays:
-            yield Pass(name, "forward", 1, "features of the truth, to be matched", full=precise)
+            yield Pass(name, "forward", 1, "features of the truth, to be matched", full=True)
     if plays:
         yield Pass("heads", "through", 1, "logits of x̂", full=True)
     yield from _pixels(recipe, s)
@@ -148,5 +146,6 @@ _TABLE: dict[str, Callable[[Recipe], Iterator[Pass]]] = {
     "teacher": _teacher,
     "guided": _guided,
     "progressive": _progressive,
+    "dual_stream": _dual_stream,
     "preference": _preference,
 }

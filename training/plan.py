@@ -143,7 +143,7 @@ def plan(recipe: Recipe, world_size: int = 1, peak: float | None = None, free: i
 
 def stage_plan(recipe: Recipe, stage: str, world_size: int = 1, peak: float | None = None) -> StagePlan:
     """peak: FLOP/s of all devices together."""
-    settings, table = recipe.stage(stage), passes(stage, recipe, world_size)
+    settings, table = recipe.stage(stage), passes(stage, recipe)
     share = len(World(0, world_size).share(settings.batch))
     shape = Shape(share, settings.frames, settings.patch)
     work = rehearsal(PRESETS[recipe.model], shape, recipe.bf16, recipe.recompute, recipe.dual_stream.taps)

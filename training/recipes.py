@@ -281,7 +281,7 @@ class Recipe:
     bf16: bool = True
     """Networks compute in bfloat16 where a loss allows; masters, reductions and losses stay float32."""
     gather: Literal["float32", "bfloat16"] = "float32"
-    """What ranks send each other of sharded weights; bfloat16 halves it, and score models then compute in bfloat16."""
+    """What ranks send each other of the sharded student; bfloat16 halves it. Score models always send float32."""
     recompute: bool = False
     """Activations of a block are computed again in the backward pass, not kept: less memory, a third more time."""
     autoencoder: AutoencoderRecipe = field(default_factory=lambda: AutoencoderRecipe(steps=500, learning_rate=1e-3))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from duovsr_vs.model.config import PRESETS
 from duovsr_vs.model.generator import Generator
 from training.checkpoints import TrainingError, read_facts, read_tensors
+from training.data.dataset import PackedClips
 from training.recipes import STAGES, Recipe
 from training.stages.base import Weights
 
@@ -21,11 +22,39 @@ WEIGHTY = ("model", "seed", "video_share", "lr_kinds", "loss", "bf16", "gather")
 """Fields of a recipe, beside those of the stage, that change what an update does."""
 
 
+def choices(recipe: Recipe, stage: str) -> dict[str, str]:
+    """What must be equal for a stage to go on where it stopped, as text by field.
+
+    Fields at their default are left out: a field that comes with a later version changes nothing for runs without it.
+    """
+    found = {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name in WEIGHTY}
+    own = recipe.stage(stage)
+    found |= {f"{stage}.{field.name}": getattr(own, field.name) for field in fields(own)}
+    known = {field.name: field.default for field in fields(recipe)}
+    known |= {f"{stage}.{field.name}": field.default for field in fields(own)}
+    return {name: repr(value) for name, value in sorted(found.items()) if value != known[name]}
+
+
 def fingerprint(recipe: Recipe, stage: str) -> str:
-    """What must be equal for a stage to go on where it stopped."""
-    general = {name: getattr(recipe, name) for name in WEIGHTY}
-    text = json.dumps([general, asdict(recipe.stage(stage))], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """`choices` as one line."""
+    return json.dumps(choices(recipe, stage), sort_keys=True)
+
+
+def differing(mark: str | None, other: str | None) -> str:
+    """In words: the fields in which two fingerprints differ."""
+    try:
+        a, b = json.loads(mark or ""), json.loads(other or "")
+        names = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+    except (ValueError, AttributeError):
+        return ""
+    shown = [f"{name} was {a.get(name, 'the default')}, is {b.get(name, 'the default')}" for name in names[:4]]
+    return f" ({'; '.join(shown)})" if shown else ""
+
+
+def data_mark(clips: PackedClips) -> str:
+    """Of the clips of a pack's split."""
+    rows = [(row.clip, row.source, row.frames, row.height, row.width) for row in clips.rows]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def digest(weights: Mapping[str, Tensor]) -> str:
@@ -54,9 +83,7 @@ class Results:
 
     def path(self, stage: str) -> Path:
         """The file that holds a stage's result. TrainingError: no stage has made it; says which command would."""
-        places = [self.own(stage)]
-        if self.earlier is not None:
-            places += [self.earlier / stage / RESULT, self.earlier / f"{stage}.safetensors"]
+        places = [self.own(stage), *self._earlier(stage)]
         for place in places:
             if place.is_file():
                 return place
@@ -74,6 +101,15 @@ class Results:
             check_architecture(weights, self.recipe.model, path)
         return weights
 
+    def is_earlier(self, stage: str) -> bool:
+        """Whether the result of a stage is there, and not this run's own."""
+        return not self.own(stage).is_file() and any(place.is_file() for place in self._earlier(stage))
+
+    def _earlier(self, stage: str) -> list[Path]:
+        if self.earlier is None:
+            return []
+        return [self.earlier / stage / RESULT, self.earlier / f"{stage}.safetensors"]
+
     def finished(self) -> list[str]:
         """Stages that this run has finished, in order."""
         return [stage for stage in STAGES if self.own(stage).is_file()]
@@ -82,8 +118,10 @@ class Results:
         """TrainingError: the result was made by another recipe, or from other results than are there now."""
         facts = read_facts(self.own(stage))
         if facts.get("recipe") != mark:
+            where = differing(facts.get("recipe"), mark)
             raise TrainingError(
-                f"{self.own(stage)} comes from another recipe; give another --out, or delete the folder of that stage"
+                f"{self.own(stage)} comes from another recipe{where}; give another --out, or delete the folder of that "
+                "stage"
             )
         made_from = json.loads(facts.get("inputs", "{}"))
         for name in made_from:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from duovsr_vs.engine.machine import machine_class
+from duovsr_vs.errors import OptionError
 from duovsr_vs.model.config import PRESETS
 from training.checkpoints import Checkpoints, TrainingError, read_facts, read_tensors, write_tensors
 from training.data.dataset import PackedClips
@@ -15,7 +15,7 @@ from training.distributed import ALONE, World
 from training.loop import Loop, Place
 from training.plan import measured_peak
 from training.recipes import Recipe
-from training.results import Results, check_architecture, digest, fingerprint
+from training.results import Results, check_architecture, data_mark, differing, digest, fingerprint
 from training.samples import guidance_strip, strips
 from training.stages import CLASSES, build_stage
 from training.stages.base import START, Stage, Weights, build
@@ -44,6 +44,8 @@ class Run:
         self.recipe, self.data, self.out, self.world, self.start = recipe, data, out, world, start
         self.say: Callable[[str], None] = say if world.is_first else _silence
         self.results = Results(out, recipe, earlier)
+        for name in recipe.stages:
+            share_of(recipe, name, world)
         if PRESETS[recipe.model].codec == "learned" and "autoencoder" not in recipe.stages and start is earlier is None:
             raise TrainingError(
                 f"{recipe.model} has a learned codec, which nothing has trained: begin the recipe's --stages with "
@@ -72,7 +74,10 @@ class Run:
     def all_stages(self) -> None:
         """Every stage in order; finished ones are left alone."""
         for name in self.recipe.stages:
-            self.stage(name)
+            if self.results.is_earlier(name):
+                self.say(f"{name}: taken from {self.results.path(name)}")
+            else:
+                self.stage(name)
 
     def stage(self, name: str) -> None:
         """One stage from where it stands to its end. TrainingError: what it needs is missing or does not fit."""
@@ -85,7 +90,7 @@ class Run:
         folder = self.results.own(name).parent
         folder.mkdir(parents=True, exist_ok=True)
         stage = build_stage(name, self.recipe, handed, self.world)
-        facts = {"recipe": mark, "data": self.data_mark(), "inputs": _digests(handed), "model": self.recipe.model}
+        facts = {"recipe": mark, "data": data_mark(self.train), "inputs": _digests(handed), "model": self.recipe.model}
         first = self._resume(stage, Checkpoints(folder / "checkpoints", self.world), facts)
         if self.world.is_first:
             (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
@@ -97,15 +102,14 @@ class Run:
         """What a stage starts from, by stage."""
         needs = CLASSES[name].needs_of(self.recipe)
         handed = {needed: self.results.weights(needed) for needed in needs}
+        if self.start is not None and needs and name == self.recipe.stages[0]:
+            raise TrainingError(
+                f"--start: {name} begins with the results of {' and '.join(needs)}; give those by --from"
+            )
         if self.start is not None and name == self.recipe.stages[0]:
             handed[START] = read_tensors(self.start)
             check_architecture(handed[START], self.recipe.model, self.start)
         return handed
-
-    def data_mark(self) -> str:
-        """Of the clips that are trained on."""
-        rows = [(row.clip, row.source, row.frames, row.height, row.width) for row in self.train.rows]
-        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
     def _resume(self, stage: Stage, checkpoints: Checkpoints, facts: Mapping[str, str]) -> int:
         """Updates that are done already; the stage is as it was after them."""
@@ -115,8 +119,10 @@ class Run:
         says = {"recipe": "another recipe", "data": "other training data", "inputs": "other results of earlier stages"}
         for key, what in says.items():
             if known.get(key) != facts[key]:
+                where = differing(known.get(key), facts[key]) if key == "recipe" else ""
                 raise TrainingError(
-                    f"{checkpoints.all()[-1]} comes from {what}; give another --out, or delete the folder of that stage"
+                    f"{checkpoints.all()[-1]} comes from {what}{where}; give another --out, or delete the folder of "
+                    "that stage"
                 )
         checkpoints.load(stage.state())
         return int(known["step"])
@@ -127,6 +133,8 @@ class Run:
             watcher.machine(machine_class(str(self.world.device)))
             if first:
                 watcher.event(first, "resumed")
+            if not stage.batches_per_step:
+                self.say(f"{stage.name}: making its samples")
             stage.prepare(self.train, place.folder)
 
             def evaluate(done: int) -> None:
@@ -169,6 +177,14 @@ class Run:
 
 def _digests(handed: Mapping[str, Weights]) -> str:
     return json.dumps({name: digest(weights) for name, weights in handed.items() if name != START}, sort_keys=True)
+
+
+def share_of(recipe: Recipe, stage: str, world: World) -> range:
+    """Slots of this rank in a stage's batch. TrainingError names the stage whose batch cannot be divided."""
+    try:
+        return world.share(recipe.stage(stage).batch)
+    except OptionError as error:
+        raise TrainingError(f"--{stage.replace('_', '-')}.batch: {error}") from error
 
 
 def _silence(_: str) -> None:

@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from training.checkpoints import TrainingError
+
 LOG = "log.jsonl"
 SAMPLES = "samples"
 MACHINE = ("seconds", "wait", "samples_per_second", "tokens_per_second", "mfu", "memory_gb", "rate", "steps")
@@ -153,8 +155,13 @@ class Watcher(Silent):
 
     def _write(self, step: int, content: Mapping[str, Any]) -> None:
         line = json.dumps({"step": step, **_finite(content)}, allow_nan=False) + "\n"
-        with (self.folder / LOG).open("ab", buffering=0) as file:  # unbuffered: one write, so never half a line
-            file.write(line.encode())
+        try:
+            with (self.folder / LOG).open("ab", buffering=0) as file:  # unbuffered: one write, so never half a line
+                file.write(line.encode())
+        except OSError as error:
+            raise TrainingError(
+                f"{self.folder / LOG} cannot be written ({error}); make room and give the same command again"
+            ) from error
 
 
 def in_words(scores: Mapping[str, float]) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import cv2
 import numpy as np
@@ -72,7 +72,7 @@ class PackedClips:
             )
         shards = {name: open_shard(self.folder / name, sizes[name]) for name in sorted({r.shard for r in self.rows})}
         self._clips = [_views(r, shards[r.shard]) for r in self.rows]
-        self._lots: dict[tuple[bool, int], Lot] = {}
+        self._lots: dict[tuple[bool, int, int], Lot] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -81,36 +81,48 @@ class PackedClips:
         """Whole arrays of clip i, for validation."""
         return self._clips[i]
 
-    def _lot(self, is_video: bool, frames: int) -> Lot:
-        """Clip numbers of one sort with `frames` frames or more, and the upper ends of their shares.
+    def _lot(self, is_video: bool, frames: int, patch: int) -> Lot:
+        """Clip numbers of one sort into which so many frames of a patch fit, and the upper ends of their shares.
 
         A film's share is the root of its length, so that a long one does not crowd out the rest.
         """
-        if (is_video, frames) not in self._lots:
-            places = {i: r.frames - frames + 1 for i, r in enumerate(self.rows) if r.is_video == is_video}
-            places = {i: n for i, n in places.items() if n > 0}
+        if (is_video, frames, patch) not in self._lots:
+            fit = [i for i, r in enumerate(self.rows) if r.is_video == is_video and _fits(r, patch)]
+            places = {i: n for i in fit if (n := self.rows[i].frames - frames + 1) > 0}
             total: Counter[str] = Counter()
             for i, n in places.items():
                 total[self.rows[i].group] += n
             weight = np.array([n / np.sqrt(total[self.rows[i].group]) for i, n in places.items()])
-            self._lots[is_video, frames] = (
+            self._lots[is_video, frames, patch] = (
                 np.array(list(places), np.intp),
                 np.cumsum(weight) / weight.sum() if places else weight,
             )
-        return self._lots[is_video, frames]
+        return self._lots[is_video, frames, patch]
 
-    def _draw_clip(self, rng: np.random.Generator, video_share: float, frames: int) -> int:
+    def _draw_clip(self, rng: np.random.Generator, video_share: float, frames: int, patch: int) -> int:
         is_video = bool(rng.random() < video_share)
-        numbers, ends = self._lot(is_video, frames)
+        numbers, ends = self._lot(is_video, frames, patch)
         if not len(numbers):
-            numbers, ends = self._lot(not is_video, frames)
+            numbers, ends = self._lot(not is_video, frames, patch)
         if not len(numbers):
-            longest = max(r.frames for r in self.rows)
-            raise DataError(
-                f"{self.folder}: {frames} frames in a row are asked for, and the longest clip of the split "
-                f"'{self.split}' has {longest}; ask for {longest} at most, or pack videos with longer shots"
-            )
+            self._refuse(frames, patch)
         return int(numbers[min(int(np.searchsorted(ends, rng.random(), "right")), len(numbers) - 1)])
+
+    def _refuse(self, frames: int, patch: int) -> NoReturn:
+        """No clip is long and large enough."""
+        fit = [r for r in self.rows if _fits(r, patch)]
+        if not fit:
+            largest = max(self.rows, key=lambda r: min(r.height, r.width))
+            raise DataError(
+                f"a patch of {patch} LR pixels does not fit into a clip of the split '{self.split}' of {self.folder}; "
+                f"the largest is {largest.width // SCALE}x{largest.height // SCALE} ({largest.source}); use a smaller "
+                "patch"
+            )
+        longest = max(r.frames for r in fit)
+        raise DataError(
+            f"{self.folder}: {frames} frames in a row are asked for, and the longest clip of the split "
+            f"'{self.split}' has {longest}; ask for {longest} at most, or pack videos with longer shots"
+        )
 
     def sample(
         self,
@@ -136,7 +148,7 @@ class PackedClips:
         if frames < 2:
             raise DataError(f"frames={frames}: 2 or more neighbouring frames make a sample")
         rng = generator(seed, "sample", step, slot)
-        i = self._draw_clip(rng, video_share, frames)
+        i = self._draw_clip(rng, video_share, frames, patch)
         clip = self._clips[i]
         kind = _draw_kind(rng, kinds or _usual_weights(clip.row), clip.row)
         variants = clip.of_kind(kind) if clip.lr else []
@@ -197,11 +209,13 @@ def _draw_kind(rng: np.random.Generator, weights: Mapping[str, float], row: Clip
     return names[min(int(np.searchsorted(ends, rng.random() * ends[-1], "right")), len(names) - 1)]
 
 
+def _fits(row: ClipRow, patch: int) -> bool:
+    return min(row.height, row.width) >= patch * SCALE
+
+
 def _draw_place(rng: np.random.Generator, frame: U8, patch: int) -> tuple[int, int]:
     """Upper left corner of a crop of the LR frame: three times in four the liveliest of a few places, else any."""
     h, w = frame.shape[:2]
-    if patch > min(h, w):
-        raise DataError(f"a patch of {patch} LR pixels does not fit into a clip of {w}x{h}; use a smaller patch")
     ys, xs = rng.integers(0, h - patch + 1, _CANDIDATES), rng.integers(0, w - patch + 1, _CANDIDATES)
     best = 0
     if rng.random() < 0.75:

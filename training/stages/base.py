@@ -29,8 +29,17 @@ Figures = dict[str, float]
 Weights = dict[str, Tensor]
 
 
-def build(recipe: Recipe, weights: Weights | None = None, world: World = ALONE, train: bool = True) -> Generator:
-    """The recipe's model, from weights or from its seed, sharded over the ranks. train False: it gets no gradient."""
+def build(
+    recipe: Recipe,
+    weights: Weights | None = None,
+    world: World = ALONE,
+    train: bool = True,
+    gather: str | None = None,
+) -> Generator:
+    """The recipe's model, from weights or from its seed, sharded over the ranks.
+
+    train False: it gets no gradient.  gather: type of the weights that ranks send each other, None: the recipe's.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         generator = Generator(PRESETS[recipe.model])
@@ -43,7 +52,7 @@ def build(recipe: Recipe, weights: Weights | None = None, world: World = ALONE, 
     generator.to(world.device)
     if world.size == 1:
         return generator.to(memory_format=torch.channels_last)
-    shard(generator, world, recipe.gather)  # slices of weights must be contiguous
+    shard(generator, world, gather or recipe.gather)  # slices of weights must be contiguous
     return generator
 
 

@@ -63,8 +63,9 @@ class DualStream(Stage):
         super().__init__(recipe, settings, build(recipe, start, world), world)
         self.settings = settings
         self.batches_per_step = settings.aux_per_student + 1
-        self.real = build(recipe, handed[settings.scores_from], world, train=False)
-        self.fake = build(recipe, handed[settings.scores_from], world).eval()
+        scores = handed[settings.scores_from]
+        self.real = build(recipe, scores, world, train=False, gather="float32")
+        self.fake = build(recipe, scores, world, gather="float32").eval()
         config = self.student.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -107,12 +108,10 @@ class DualStream(Stage):
     ) -> tuple[Tensor, list[Tensor]]:
         """Clean estimate and the heads' features of a score model for noised latents.
 
-        precise: in float32, because x_F − x_R would drown in the rounding of bfloat16; only weights that were gathered
-        in bfloat16 must be computed with in it.
+        precise: in float32, because x_F − x_R would drown in the rounding of bfloat16.
         """
         activations = Taps()
-        gathered = self.recipe.gather == "bfloat16" and self.world.size > 1
-        with self.autocast(gathered or not precise):
+        with self.autocast(not precise):
             x0 = score.denoise(z, t, batch.condition, batch.quality, taps=activations)
         return x0, self.heads.choose(activations)
 

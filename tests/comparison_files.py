@@ -40,7 +40,7 @@ def write_clip(
     chapters: tuple[str, ...] = (), metadata: dict[str, str] | None = None, sar: Fraction | None = None,
     rotation: int = 0, hdr: HdrMetadata | None = None, codec: str = "ffv1",
 ) -> Path:  # fmt: skip
-    """A lossless file of RGB pictures in BT.709; pts in units of a frame."""
+    """A lossless file of pictures, in BT.709 unless the format is RGB; pts in units of a frame."""
     with av.open(path, "w") as out:
         height, width = pictures[0].shape[:2]
         stream: Any = out.add_stream(codec, rate=RATE, options={"qp": "0"} if codec == "libx264" else {})
@@ -50,7 +50,9 @@ def write_clip(
         stream.codec_context.framerate, stream.codec_context.thread_count = RATE, 1
         if rotation:
             stream.set_display_rotation(rotation)
-        named = {"colorspace": 1, "color_primaries": 1, "color_trc": 1, "color_range": 1} | (tags or {})
+        rgb = pix_fmt.startswith(("bgr", "gbr"))
+        named = {"colorspace": 0 if rgb else 1, "color_range": 2 if rgb else 1} | {"color_primaries": 1, "color_trc": 1}
+        named |= tags or {}
         for name, value in named.items():
             setattr(stream.codec_context, name, value)
         if sar:
@@ -61,7 +63,8 @@ def write_clip(
         out.metadata.update(metadata or {})
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame = frame.reformat(format=pix_fmt, dst_colorspace=1, dst_color_range=1, threads=1)
+            target = {} if rgb else {"dst_colorspace": 1, "dst_color_range": 1}
+            frame = frame.reformat(format=pix_fmt, threads=1, **target)
             frame.pts, frame.time_base = pts[number] if pts else number, Fraction(1, RATE)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -134,7 +134,8 @@ class _Walk:
 
     def _sample(self, number: int, pictures: tuple[Picture, Picture], planes: tuple[Plane, Plane]) -> None:
         small, large = pictures
-        sample = Sample(number, shrink_back_psnr(small[None], large[None]), colour_drift(small, large))
+        shrunk = resize(large, *small.shape[:2])
+        sample = Sample(number, shrink_back_psnr(small[None], shrunk[None]), colour_drift(small, shrunk))
         self.found.samples.append(sample)
         if self.found.tiles:
             plain = resize(planes[0], *planes[1].shape)

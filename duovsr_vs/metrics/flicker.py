@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 
 from .colour import Samples
-from .resample import resize
 from .temporal import Motion, motions, warping_error
 
 _SMALLEST = 64
@@ -82,7 +81,7 @@ def flicker(
     """
     height, width = now.shape[:2]
     motion = motion or source_motion(small_before, small_now, height, width)
-    plain = np.stack([resize(frame, height, width).clip(0, 255) for frame in (small_before, small_now)])
+    plain = np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in (small_before, small_now)])
     large = np.stack([before, now])
     added = float(np.mean(((large.astype(np.float32) - plain) / np.float32(255)) ** 2, dtype=np.float64))
     return Flicker(warping_error(large, [motion]), warping_error(plain, [motion]), 1000 * added)

@@ -11,6 +11,7 @@ import typer
 from .. import __version__
 from . import arguments as a
 from .check import check_command
+from .compare import compare_command
 from .exits import guarded
 
 app = typer.Typer(
@@ -135,6 +136,7 @@ def bench(
 
 
 app.command(name="check", no_args_is_help=True)(check_command)
+app.command(name="compare", no_args_is_help=True)(compare_command)
 
 
 def set_environment() -> None:

@@ -175,10 +175,10 @@ def test_what_a_container_cannot_hold_is_named_and_left_out(tmp_path: Path) -> N
     source = make_video(tmp_path / "a.mkv", 4, sound=True, subtitles=True, attachment=True)
     with VideoReader(str(source)) as reader:
         kept, lost = StreamCopier(reader.container, reader.stream.index, "mp4", Span()).names()
-    assert kept == ["audio (aac, eng)"]
-    assert lost == ["subtitle (srt, fra)", "attachment (font.ttf)"]
+    assert kept == ["audio (aac, eng)", "subtitle (srt, fra) as mov_text"]
+    assert lost == ["attachment (font.ttf)"]
     with av.open(convert(source, tmp_path / "b.mp4")) as container:
-        assert [s.type for s in container.streams] == ["video", "audio"]
+        assert [s.type for s in container.streams] == ["video", "audio", "subtitle"]
 
 
 def test_a_cover_picture_and_a_timecode_come_along_where_the_container_has_them(tmp_path: Path) -> None:

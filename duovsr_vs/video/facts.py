@@ -21,7 +21,7 @@ from .pixels import PixelLayout
 from .probe import exact
 from .reader import VideoReader
 from .sequence import is_pattern, opening_of
-from .streams import Span, chapters_in, is_cover, kept_tags, name_of, stream_tags
+from .streams import MOV_LANGUAGES, Span, chapters_in, is_cover, is_remade, kept_tags, name_of, stream_tags
 
 FRAMES_ONLY = ("image2", "_pipe", "yuv4mpegpipe")
 """Formats (libav's names, or their ends) that hold frames and nothing else."""
@@ -124,7 +124,11 @@ def facts_of(reader: VideoReader) -> Facts:
         video=_own_tags(stream),
         disposition=_flags(stream),
         chapters=tuple(_chapter(one) for one in chapters_in(container, Span())),
-        streams=tuple(_stream(s, counted.get(s.index)) for s in container.streams if s.index != stream.index),
+        streams=tuple(
+            _stream(one, counted.get(one.index))
+            for one in container.streams
+            if one.index != stream.index and not is_remade("", one)
+        ),
         frames_only=info.container.endswith(FRAMES_ONLY),
     )
 
@@ -165,9 +169,10 @@ def _opening(source: str) -> dict[str, Any]:
 
 
 def _flags(stream: Any) -> tuple[str, ...]:
-    return tuple(
-        str(flag.name) for flag in Disposition if flag & stream.disposition and flag is not Disposition.default
-    )
+    """Names of a stream's flags, without `default`, which some muxers set by themselves, and without mp4's doublets."""
+    names = [str(flag.name) for flag in Disposition if flag & stream.disposition and flag is not Disposition.default]
+    doubled = {"descriptions": "visual_impaired", "captions": "hearing_impaired"}
+    return tuple(name for name in names if doubled.get(name) not in names)
 
 
 def _chapter(chapter: dict[str, Any]) -> tuple[Fraction, Fraction, str]:
@@ -181,6 +186,8 @@ def _own_tags(stream: Any) -> dict[str, str]:
     tags.pop("creation_time", None)  # mp4 repeats the file's for each stream
     if tags.get("language") == "und":
         del tags["language"]
+    elif "language" in tags:
+        tags["language"] = MOV_LANGUAGES.get(tags["language"], tags["language"])  # one code for each language
     return tags
 
 

@@ -7,7 +7,7 @@ Both files are opened and read again; nothing is taken from what the writer beli
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,8 @@ def _colours(before: ColourTags, after: ColourTags, said: Said) -> list[Item]:
     """H.273 numbers; what neither file says is no item."""
     chosen = said.encoding.tags if said.encoding else before
     items = []
+    if before.chroma != after.chroma:  # left is what is meant where nothing is said
+        before, after = (replace(tags, chroma=tags.chroma or 1) for tags in (before, after))
     for field, name in COLOURS.items():
         a, b, wanted = (getattr(tags, field) for tags in (before, after, chosen))
         if a != b or a != getattr(ColourTags(), field):

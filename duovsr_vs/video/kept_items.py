@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,7 +10,10 @@ from typing import Any, Literal
 
 from .encoding import Encoding
 from .facts import Facts, StreamFacts
+from .subtitles import EMPTY
 
+NOTHING = zlib.crc32(EMPTY)
+"""Checksum of a subtitle that shows nothing, which mp4 writes between two texts."""
 Status = Literal["kept", "changed", "dropped", "added"]
 
 
@@ -68,12 +72,13 @@ class Part:
         return [one for one in cut if one[1] > one[0]]
 
     def packets(self, one: StreamFacts) -> list[tuple[float, int]]:
-        """(seconds on the output's clock, checksum) of a stream's packets inside the part."""
+        """(seconds on the output's clock, checksum) of a stream's packets inside the part; empty texts do not count."""
         if one.packets is None:
             return []
         low, high = float(self.begin or 0), float("inf") if self.end is None else float(self.end)
         inside = zip(one.packets.times, one.packets.sums, strict=True)
-        return [(time - low, value) for time, value in inside if (self.begin is None or time >= low) and time < high]
+        cut = [(time - low, value) for time, value in inside if (self.begin is None or time >= low) and time < high]
+        return [(time, value) for time, value in cut if one.kind != "subtitle" or value != NOTHING]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,9 @@ NEAR = 0.001
 """Seconds by which a packet may move: what mkv rounds to."""
 
 
+WHOLE = Part(0, None, None, None)
+
+
 def compare_streams(source: Facts, made: Facts, part: Part, said: Said, left_out: frozenset[int]) -> Iterator[Item]:
     """An item for each stream of the source, and for each of the output that the source does not have."""
     unused = list(made.streams)
@@ -20,6 +23,7 @@ def compare_streams(source: Facts, made: Facts, part: Part, said: Said, left_out
             yield Item(item, _shown(one), None, "dropped", said.frames_alone or f"{said.container} cannot hold it")
             continue
         match = next((other for other in unused if _is_same(one, other)), None)
+        match = match or next((other for other in unused if one.kind == other.kind == "subtitle"), None)
         if match is None:
             timecode = one.name == "timecode" and "timecode" in made.video
             yield Item.of(item, _shown(one), None, timecode)
@@ -33,7 +37,9 @@ def compare_streams(source: Facts, made: Facts, part: Part, said: Said, left_out
 
 def _is_same(one: StreamFacts, other: StreamFacts) -> bool:
     if one.kind in ("attachment", "cover"):
-        return one.kind == other.kind and one.digest == other.digest
+        return (one.kind, one.digest, one.packets and one.packets.sums) == (
+            other.kind, other.digest, other.packets and other.packets.sums,
+        )  # fmt: skip
     return (one.kind, one.codec) == (other.kind, other.codec)
 
 
@@ -45,7 +51,10 @@ def _shown(one: StreamFacts) -> str:
 def _compared(one: StreamFacts, other: StreamFacts, part: Part, said: Said) -> tuple[Status, str]:
     """Status and reason for two streams that are the same one."""
     if one.packets is not None and other.packets is not None:
-        wanted, found = part.packets(one), list(zip(other.packets.times, other.packets.sums, strict=True))
+        wanted, found = part.packets(one), WHOLE.packets(other)
+        if one.codec != other.codec:
+            same = len(wanted) == len(found) or part.begin is not None
+            return "changed", f"as {other.codec}, the text that {said.container} holds" if same else ""
         if one.kind == "subtitle" and part.begin is not None and len(found) == len(wanted) + 1:
             del found[0]  # one that was on screen when the part begins
         if len(wanted) != len(found):

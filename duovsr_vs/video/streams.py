@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from .probe import exact
+from .subtitles import EMPTY, TextConverter, form_for
 
 _STALE_TAGS = (
     "duration",
@@ -29,6 +30,12 @@ _STALE_TAGS = (
 """Tags that describe the old file's bytes and would be wrong in the new one."""
 
 
+MOV_LANGUAGES = {
+    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "eus": "baq", "mya": "bur",
+    "kat": "geo", "hye": "arm", "mkd": "mac", "msa": "may", "fas": "per", "bod": "tib", "cym": "wel", "fre": "fra",
+    "cze": "ces", "slo": "slk", "rum": "ron",
+}  # fmt: skip
+"""ISO 639-2 has two codes for these languages, and QuickTime files (in libav) know the second one only."""
 type Cover = tuple[str, str, bytes]
 """File name, MIME type, bytes."""
 
@@ -51,14 +58,15 @@ def kept_tags(metadata: dict[str, str]) -> dict[str, str]:
 
 
 def stream_tags(metadata: dict[str, str], muxer: str) -> dict[str, str]:
-    """A stream's metadata for a muxer: mp4 calls `name` what Matroska calls `title`, and libav maps it one way only."""
+    """A stream's metadata for a muxer: what libav reads as `name` from mp4 it writes from `title`."""
     tags = kept_tags(metadata)
-    if muxer in ("matroska", "webm"):
-        named = tags.pop("name", None)
-        if named and "title" not in tags:
-            tags["title"] = named
-        if tags.get("handler_name", "").endswith("Handler"):
-            del tags["handler_name"]  # libav's filling of a field that Matroska does not have
+    named = tags.pop("name", None)
+    if named and "title" not in tags:
+        tags["title"] = named
+    if muxer in ("matroska", "webm") and tags.get("handler_name", "").endswith("Handler"):
+        del tags["handler_name"]  # libav's filling of a field that Matroska does not have
+    if muxer == "mov" and tags.get("language") in MOV_LANGUAGES:
+        tags["language"] = MOV_LANGUAGES[tags["language"]]
     return tags
 
 
@@ -75,17 +83,29 @@ class StreamCopier:
         self._outputs: dict[int, Any] = {}
         self._last: dict[int, int] = {}
         self._covers: dict[int, Cover] = {}
+        self._forms: dict[int, str] = {}
+        self._converters: dict[int, TextConverter] = {}
         for stream in source.streams:
-            if stream.index == video_index or _is_rewritten(muxer, stream):
-                continue
-            cover = cover_of(source, stream) if muxer == "matroska" and is_cover(stream) else None
-            if cover is not None:
-                self._covers[stream.index] = cover
-            (self.kept if cover is not None or _holds(muxer, stream) else self.lost).append(stream)
+            if stream.index != video_index and not is_remade(muxer, stream):
+                (self.kept if self._takes(source, stream) else self.lost).append(stream)
+
+    def _takes(self, source: Any, stream: Any) -> bool:
+        """Whether a stream can be kept; makes a note of those that the container wants in another form."""
+        cover = cover_of(source, stream) if self._muxer == "matroska" and is_cover(stream) else None
+        if cover is not None:
+            self._covers[stream.index] = cover
+        elif not _holds(self._muxer, stream):
+            form = form_for(self._muxer, stream)
+            if not form:
+                return False
+            self._forms[stream.index] = form
+        return True
 
     def names(self) -> tuple[list[str], list[str]]:
-        """What is copied and what the container cannot hold: `audio (aac, eng)`."""
-        return [name_of(stream) for stream in self.kept], [name_of(stream) for stream in self.lost]
+        """What is kept and what the container cannot hold: `audio (aac, eng)`, `subtitle (srt, fra) as mov_text`."""
+        forms = {index: f" as {form}" for index, form in self._forms.items()}
+        kept = [name_of(stream) + forms.get(stream.index, "") for stream in self.kept]
+        return kept, [name_of(stream) for stream in self.lost]
 
     @property
     def left_out(self) -> frozenset[int]:
@@ -98,7 +118,10 @@ class StreamCopier:
             if stream.index in self._covers:
                 output.add_attachment(*self._covers[stream.index])  # that is how Matroska holds pictures
                 continue
-            made = _add(output, stream)
+            form = self._forms.get(stream.index)
+            made = output.add_stream(form) if form else _add(output, stream)
+            if form:
+                self._converters[stream.index] = TextConverter(stream, made)
             made.metadata.update(stream_tags(stream.metadata, self._muxer))
             made.disposition = stream.disposition
             self._outputs[stream.index] = made
@@ -109,15 +132,24 @@ class StreamCopier:
             made = self._outputs.get(packet.stream.index)
             if made is None or packet.size == 0 or not self._cut(packet):
                 continue
-            index = packet.stream.index
-            packet.stream = made
-            output.mux_one(packet)
-            self.written[index] += 1
+            index, kind = packet.stream.index, packet.stream.type
+            new = self._converters[index].convert(packet) if index in self._converters else packet
+            if new is None:
+                continue
+            self.written[index] += kind != "subtitle" or bytes(new) != EMPTY  # mp4 adds such packets by itself
+            new.stream = made
+            output.mux_one(new)
 
     def expected(self) -> list[int]:
-        """Packets written, stream by stream, in the order in which they were added."""
-        packets = [s for s in self.kept if s.type != "attachment" and s.index not in self._covers]
-        return [self.written[stream.index] for stream in packets]
+        """Packets written, stream by stream, in the order in which they were added; covers and attachments aside."""
+        return [
+            self.written[stream.index] for stream in self.kept if stream.type != "attachment" and not is_cover(stream)
+        ]
+
+    @property
+    def pictures(self) -> int:
+        """How many covers and attachments are kept."""
+        return len(self.kept) - len(self.expected())
 
     def _cut(self, packet: Any) -> bool:
         """Whether the packet is inside the span; shifts its timestamps so that the span begins at 0."""
@@ -177,9 +209,10 @@ def _add(output: Any, stream: Any) -> Any:
     return output.add_stream_from_template(stream, opaque=True)
 
 
-def _is_rewritten(muxer: str, stream: Any) -> bool:
-    """A timecode track: mp4 and mov make a new one from the video stream's tag."""
-    return stream.type == "data" and "timecode" in stream.metadata and muxer in ("mp4", "mov")
+def is_remade(muxer: str, stream: Any) -> bool:
+    """Whether a muxer makes a stream anew from what is kept elsewhere: chapters in mp4, and timecodes from a tag."""
+    chapters = stream.type == "data" and stream.discard == Discard.all
+    return chapters or (stream.type == "data" and "timecode" in stream.metadata and muxer in ("mp4", "mov"))
 
 
 def _holds(muxer: str, stream: Any) -> bool:

@@ -11,13 +11,17 @@ import av
 
 from ..errors import VideoError
 from .probe import exact, video_stream
+from .streams import is_cover
+from .subtitles import EMPTY
 
 
-def verify(path: Path, name: str, stamps: Sequence[int], time_base: Fraction, packets: Sequence[int]) -> None:
+def verify(
+    path: Path, name: str, stamps: Sequence[int], time_base: Fraction, packets: Sequence[int], pictures: int = 0
+) -> None:
     """Compare a finished file with what was given to its writer.
 
     stamps: timestamps of the frames in time_base units.  packets: number of packets of each copied stream, in order.
-    Raises VideoError that says what is missing.
+    pictures: covers and attachments, which lie behind the others. Raises VideoError that says what is missing.
     """
     found: list[Fraction] = []
     counts: Counter[int] = Counter()
@@ -25,12 +29,15 @@ def verify(path: Path, name: str, stamps: Sequence[int], time_base: Fraction, pa
         with av.open(path, "r") as container:
             video = video_stream(container, name)
             base = exact(video.time_base) or Fraction(1)
-            others = [s.index for s in container.streams if s.index != video.index and s.type != "attachment"]
+            beside = [s for s in container.streams if s.index != video.index]
+            others = [s.index for s in beside if s.type != "attachment" and not is_cover(s)]
+            held = len(beside) - len(others)
             for packet in container.demux():
                 if packet.size and packet.stream.index == video.index and packet.pts is not None:
                     found.append(packet.pts * base)
                 elif packet.size:
-                    counts[packet.stream.index] += 1
+                    shows = packet.stream.type != "subtitle" or bytes(packet) != EMPTY
+                    counts[packet.stream.index] += shows
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{name}: what was written cannot be read again ({error}); the disk may be full") from None
     wanted = [stamp * time_base for stamp in stamps]
@@ -44,3 +51,5 @@ def verify(path: Path, name: str, stamps: Sequence[int], time_base: Fraction, pa
     there = [counts[index] for index in others][: len(packets)]  # mp4 adds a stream of its own for chapters
     if there != list(packets):
         raise VideoError(f"{name}: the other streams should hold {list(packets)} packets and hold {there}")
+    if held < pictures:
+        raise VideoError(f"{name}: {pictures} covers and attachments were written, {held} are in the file")

@@ -120,7 +120,7 @@ class ContainerWriter:
             raise write_error(error, self._name) from None
         self._keep_shape()
         stamps = [round_half_up(pts * self._video.time_base / base) for pts in self._pts]
-        verify(self._path, self._name, stamps, base, self._copier.expected())
+        verify(self._path, self._name, stamps, base, self._copier.expected(), self._copier.pictures)
 
     def _keep_shape(self) -> None:
         """Write the sample aspect where neither the bitstream nor libav's Matroska writer does."""

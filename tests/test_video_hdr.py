@@ -160,6 +160,36 @@ def test_a_ramp_to_the_peak_keeps_its_levels_through_reader_conversion_and_write
         assert light_from_pq(np.array([(after[-1] - 64) / 876], np.float32))[0] == pytest.approx(10000, rel=1e-5)
 
 
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_the_shipped_model_keeps_highlights_up_to_the_peak_and_more_levels_than_8_bits_have(
+    tmp_path: Path, cli: Any, transfer: int
+) -> None:
+    """The whole way of `duovsr upscale`: a ramp from black to the peak (10000 nits in PQ) in 480 steps."""
+    codes = np.linspace(64, 940, 480).round().astype(np.uint16)
+
+    def each(frame: av.VideoFrame, number: int) -> None:
+        luma, *chroma = (np.frombuffer(plane, np.uint16).reshape(-1, plane.line_size // 2) for plane in frame.planes)
+        luma[:, :480] = codes
+        for plane in chroma:
+            plane[:] = 512
+
+    source = hdr_video(tmp_path / "a.mkv", transfer=transfer, size=(480, 16), each=each)
+    code, _, told = cli("upscale", source, "-o", tmp_path / "b.mkv", "--codec", "ffv1", "--scale", "2")
+    assert code == 0, told
+    with VideoReader(str(tmp_path / "b.mkv")) as reader:
+        assert FILM.matches(reader.info.hdr)
+        assert reader.info.tags.transfer == transfer
+        made = [planes(frame.image)[0].astype(int) for frame in reader.frames()]
+    for luma in made:
+        line = luma[16]
+        assert len(np.unique(line)) > 600
+        assert np.diff(line).min() >= 0
+        assert np.abs(line - np.interp((np.arange(960) - 0.5) / 2, np.arange(480), codes)).max() <= 4  # of 876
+        assert line[-1] >= 938
+        if transfer == PQ:
+            assert light_from_pq(np.array([(line[-1] - 64) / 876], np.float32))[0] > 9700
+
+
 def test_pq_gives_the_nits_of_the_standard() -> None:
     # SMPTE ST 2084 at 0, 100, 203, 1000 and 10000 nits
     signal = np.array([0, 0.508078, 0.580689, 0.751827, 1], np.float32)

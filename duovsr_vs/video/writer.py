@@ -20,11 +20,11 @@ from ..errors import OptionError
 from . import hdr
 from .alpha import AlphaPlanes, fill_opaque
 from .convert import FromRGB
-from .curve import LINEAR
+from .curve import LARGEST_HALF, LINEAR
 from .ebml import write_display_size
 from .encoding import THREADS, Encoding
 from .output import write_error
-from .pixels import component_arrays, reorder
+from .pixels import component_arrays, plane_array, reorder
 from .probe import exact
 from .stamps import round_half_up, stamp_decoding_times
 from .streams import StreamCopier, kept_tags, stream_tags
@@ -295,6 +295,10 @@ def _prepared(frame: av.VideoFrame, encoding: Encoding, number: int, alpha: Alph
     tags = encoding.tags
     if encoding.layout.alpha:
         fill_opaque(frame) if alpha is None else alpha.fill(number, frame)
+    if encoding.layout.floating and encoding.options.get("format") == "half":
+        for plane in range(len(frame.planes)):  # the encoder cuts off instead of rounding
+            view = plane_array(frame, plane, frame.width, frame.height, encoding.layout.dtype)
+            view[:] = np.clip(view, -LARGEST_HALF, LARGEST_HALF).astype(np.float16)
     frame.color_range = 2 if tags.full else 1
     frame = reorder(frame, encoding.pix_fmt)
     frame.colorspace, frame.color_primaries, frame.color_trc = tags.matrix, tags.primaries, tags.transfer

@@ -2,7 +2,8 @@
 
     python benchmarks/containers.py [--out DIR] [--model NAME_OR_FILE] [--cases N]
 
-Written to --out: containers.json (every comparison of every file) and containers.md (the table of the README).
+Written to --out: containers.json (every comparison of every file) and containers.md (what each
+container keeps, and the encoders that are taken by default).
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import environment
 from container_sources import MUXERS, Case, covering, make_source
 from tables import table
 
-from duovsr_vs.video.colour import resolve_matrix
+from duovsr_vs.video.colour import ColourTags, resolve_matrix
 from duovsr_vs.video.encoding import choose
 from duovsr_vs.video.facts import facts_of
 from duovsr_vs.video.kept import kept, surprises
+from duovsr_vs.video.pixels import layout_of
 from duovsr_vs.video.reader import VideoReader
 from duovsr_vs.video.streams import Span, StreamCopier
 
@@ -45,6 +47,18 @@ ROWS = {
     "attachments and cover": ("attachment", "cover picture"),
 }
 """Row of the table -> items of the reports."""
+
+
+SAMPLES = [
+    ("8 bits", "yuv420p", 1),
+    ("10 bits", "yuv420p10le", 1),
+    ("12 bits", "yuv420p12le", 1),
+    ("PQ, HLG", "yuv420p10le", 16),
+    ("RGB", "gbrp", 13),
+    ("alpha, 8 bits", "yuva420p", 1),
+    ("alpha, deeper", "yuva444p10le", 1),
+]
+"""Kinds of sources for the table of encoders: name, pixel format, transfer."""
 
 
 def report_of(source: Path, target: Path, kind: str) -> dict[str, Any]:
@@ -115,13 +129,28 @@ def _cell(items: list[dict[str, Any]]) -> str:
 
 
 def _reason(item: dict[str, Any]) -> str:
-    if not item["why"]:
+    """What happened to an item, in three words."""
+    why = str(item["why"])
+    if not why:
         return f"{item['status']} without a reason"
-    if "whole milliseconds" in item["why"]:
-        return "to 0.5 ms"
-    if "cannot hold it" in item["why"]:
+    for words, short in (("whole milliseconds", "to 0.5 ms"), ("no more than 8 bits", "8 bits with odd sides")):
+        if words in why:
+            return short
+    if "cannot hold it" in why:
         return f"not {item['item'].partition('(')[2].partition(',')[0].rstrip(')')}"
-    return str(item["why"])
+    if "the text that" in why:
+        return why.partition(",")[0]
+    return f"without its {why.partition('no place for its ')[2]}" if "no place for its" in why else why
+
+
+def defaults() -> list[str]:
+    """The table of the encoders that are taken where none is asked for."""
+    rows = []
+    for name, pix_fmt, transfer in SAMPLES:
+        tags = ColourTags(1, 1, transfer)
+        chosen = [choose(f"a.{kind}", layout_of(pix_fmt), tags, (1920, 1080)) for kind in MUXERS]
+        rows.append([name, *(f"{one.codec} {one.pix_fmt.removesuffix('le')}" for one in chosen)])
+    return table(["source", *MUXERS], rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -136,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         for number, case in enumerate(covering()[: args.cases]):
             results.append(run_case(case, Path(folder) / str(number), upscale))
     args.out.mkdir(parents=True, exist_ok=True)
-    lines = summary(results)
+    lines = [*summary(results), "", *defaults()]
     told = {"environment": environment.describe(), "files": results}
     (args.out / "containers.json").write_text(json.dumps(told, indent=1) + "\n")
     (args.out / "containers.md").write_text("\n".join(lines) + "\n")

@@ -84,6 +84,14 @@ def test_the_table_has_a_cell_for_each_property_and_container(results: list[dict
     assert not any("without a reason" in line for line in lines)
 
 
+def test_the_table_of_default_encoders_names_one_for_each_container_and_kind_of_source() -> None:
+    lines = containers.defaults()
+    assert len(lines) == 2 + len(containers.SAMPLES)
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
+    assert cells["8 bits"] == ["libx264 yuv420p"] * 3 + ["libvpx-vp9 yuv420p"]
+    assert cells["PQ, HLG"] == ["libx265 yuv420p10"] * 3 + ["libsvtav1 yuv420p10"]
+
+
 @pytest.mark.slow
 def test_the_command_line_keeps_what_the_writer_keeps(tmp_path: Path, tiny_model: Path) -> None:
     result = containers.run_case(CASES[0], tmp_path, containers.by_command_line(str(tiny_model)))

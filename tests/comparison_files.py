@@ -36,7 +36,7 @@ def small_pictures(large: list[Picture]) -> list[Picture]:
 
 def write_clip(
     path: Path, pictures: list[Picture], *, pts: list[int] | None = None, pix_fmt: str = "yuv444p", sound: bool = False,
-    language: str = "eng", sound_seconds: float | None = None, tags: dict[str, int] | None = None,
+    language: str = "eng", sound_seconds: float | None = None, sound_late: int = 0, tags: dict[str, int] | None = None,
     chapters: tuple[str, ...] = (), metadata: dict[str, str] | None = None, sar: Fraction | None = None,
     rotation: int = 0, hdr: HdrMetadata | None = None, codec: str = "ffv1",
 ) -> Path:  # fmt: skip
@@ -69,7 +69,7 @@ def write_clip(
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
         if track is not None:
-            _play(out, track, sound_seconds or len(pictures) / RATE)
+            _play(out, track, sound_seconds or len(pictures) / RATE, sound_late)
     return path
 
 
@@ -84,10 +84,11 @@ def _chapter(number: int, title: str) -> dict[str, Any]:
     return {"id": number, "time_base": Fraction(1, 1000), "metadata": {"title": title}, **span}
 
 
-def _play(out: Any, track: Any, seconds: float) -> None:
+def _play(out: Any, track: Any, seconds: float, late: int) -> None:
+    """late: samples of 1/16000 s by which the sound follows the picture."""
     for begin in range(0, int(16000 * seconds), 1024):
         block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        block.sample_rate, block.pts, block.time_base = 16000, begin, Fraction(1, 16000)
+        block.sample_rate, block.pts, block.time_base = 16000, begin + late, Fraction(1, 16000)
         out.mux(track.encode(block))
     out.mux(track.encode(None))
 

@@ -17,6 +17,7 @@ from comparison_files import FRAMES, RATE, Picture, large_pictures, pair_of_file
 
 from duovsr_vs.cli.check import check_command
 from duovsr_vs.compare.clips import Clip
+from duovsr_vs.compare.container import compare_times
 from duovsr_vs.compare.measure import Borders, measure
 from duovsr_vs.video.hdr import HdrMetadata
 from duovsr_vs.video.pixels import plane_array
@@ -130,6 +131,7 @@ def test_a_fault_of_the_pixels_is_found(
         ({"sound": False}, {"streams"}),
         ({"language": "fra"}, {"streams"}),
         ({"sound_seconds": 0.2}, {"streams"}),
+        ({"sound_late": 320}, {"streams"}),
         ({"chapters": ()}, {"chapters"}),
         ({"chapters": ("two",)}, {"chapters"}),
         ({"pts": [*range(5), *range(6, 11)]}, {"timestamps"}),
@@ -143,6 +145,30 @@ def test_what_got_lost_of_the_container_is_found(
     more: dict[str, Any], wrong: set[str], tmp_path: Path, findings: Any
 ) -> None:
     assert statuses(findings(*pair_of_files(tmp_path, **more), "--every", 9), "wrong") == wrong
+
+
+@pytest.mark.parametrize(
+    "late, tick, status, words",
+    [
+        (Fraction(1, 2000), Fraction(1, 1000), "ok", "all 3 equal, rounded by 0.5 ms at most"),
+        (Fraction(1, 1000), Fraction(1, 1000), "wrong", "1 differ: from frame 1 (0.0010 s late)"),
+        (Fraction(1, 90000), Fraction(1, 90000), "wrong", "1 differ: from frame 1"),
+        (Fraction(1, 1000), Fraction(1, 25), "wrong", "1 differ: from frame 1"),
+        (Fraction(0), Fraction(1, 25), "ok", "all 3 equal"),
+    ],
+)
+def test_times_may_be_rounded_and_nothing_else(late: Fraction, tick: Fraction, status: str, words: str) -> None:
+    times = [Fraction(0), Fraction(1, 25), Fraction(2, 25)]
+    frames, found = compare_times(times, [times[0], times[1] + late, times[2]], tick)
+    assert (frames.status, found.status) == ("ok", status)
+    assert words in found.text
+
+
+def test_a_clock_that_is_moved_as_a_whole_is_said_so() -> None:
+    times = [Fraction(n, 25) for n in range(4)]
+    moved = [time + 2 for time in times]
+    assert compare_times(times, moved, Fraction(1, 1000))[1].text == "all are 2.000 s late"
+    assert compare_times(times, moved, Fraction(1, 1000), part=True)[1].status == "ok"
 
 
 def test_frames_that_are_missing_at_the_end_are_counted(tmp_path: Path, findings: Any) -> None:

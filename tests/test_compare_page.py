@@ -157,6 +157,7 @@ def test_each_pixel_of_a_picture_is_a_square_of_pixels_on_the_screen(
     page.press("3")
     zoom(page, factor)
     shown, at = canvas(page), page.value("duovsrCompare.layout()")
+    assert shown.shape[1] == scale * page.value("document.getElementById('stage').clientWidth")
     split = round(shown.shape[1] * 0.5)
     for clip, columns in ((1, slice(0, split - 40)), (2, slice(split + 40, None))):
         whole = image(page, clip, 1).repeat(factor, 0).repeat(factor, 1)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, Kind] = {".html": "page", ".htm": "page", ".png": "strip"}
 
 Clips = Annotated[
-    list[str], typer.Argument(metavar="A B [C]...", help="The source, then what was made of it.", show_default=False)
+    list[str], typer.Argument(metavar="A B [C]", help="The source, then what was made of it.", show_default=False)
 ]
 Output = Annotated[str, typer.Option("--output", "-o", help="page.html, or strip.png for crops side by side.")]
 Truth = Annotated[

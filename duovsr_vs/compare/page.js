@@ -27,8 +27,7 @@
     const fit = Math.min(width / data.width, (window.innerHeight * 0.8 * ratio) / data.height);
     const height = Math.max(1, Math.round(data.height * fit));
     const scale = state.zoom || fit;
-    const place = (room, size, pan) =>
-      size <= room ? Math.round((room - size) / 2) : Math.round(Math.min(0, Math.max(room - size, (room - size) / 2 + pan)));
+    const place = (room, size, pan) => Math.round((room - size) / 2 + pan);
     const across = data.width * scale, down = data.height * scale;
     return {
       ratio, width, height, scale, pans: across > width + 1 || down > height + 1, roomX: across - width, roomY: down - height,

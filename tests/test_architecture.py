@@ -20,8 +20,9 @@ ALLOWED = {
     "engine": {"model", "errors"},
     "video": {"errors"},
     "metrics": {"errors"},
+    "compare": {"video", "metrics", "errors"},
     "filter": {"__init__", "engine", "model", "errors"},
-    "cli": {"__init__", "engine", "model", "video", "metrics", "errors"},
+    "cli": {"__init__", "engine", "model", "video", "metrics", "compare", "errors"},
 }
 """Room of the package -> rooms that it may import, besides itself."""
 NUMERIC = {"torch", "numpy", "einops", "safetensors"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def test_the_model_gives_its_golden_frame(made: tuple[Path, Path, Path]) -> None
 def test_without_a_regression_both_ends_are_the_last_stage(made: tuple[Path, Path, Path], tmp_path: Path) -> None:
     data, out, _ = made
     recipe = replace(SMOKE, stages=("guided", "progressive"), evaluate_clips=1)
-    Run(recipe, data, tmp_path / "run", lambda _: None, earlier=out).all_stages()
+    shutil.copytree(out / "teacher", tmp_path / "earlier" / "teacher")
+    Run(recipe, data, tmp_path / "run", lambda _: None, earlier=tmp_path / "earlier").all_stages()
     target = tmp_path / "m.safetensors"
     assert main(["export", str(tmp_path / "run"), "--data", str(data), "-o", str(target)]) == 0
     ends = [load(target, detail).generator.state_dict() for detail in (0.0, 1.0)]

@@ -204,7 +204,7 @@ def test_a_start_for_a_stage_that_begins_with_results_is_refused(
 ) -> None:
     recipe = replace(RECIPE, stages=("guided",))
     run = Run(recipe, packed, tmp_path, lambda _: None, start=finished[0] / "teacher" / RESULT, earlier=finished[0])
-    with pytest.raises(TrainingError, match="--start: guided begins with results of teacher; give those by --from"):
+    with pytest.raises(TrainingError, match="--start: guided begins with the results of teacher; give those by --from"):
         run.stage("guided")
 
 

@@ -93,6 +93,12 @@ def test_mastering_display_and_content_light_are_kept_in_container_and_bitstream
         assert (reader.info.tags.matrix, reader.info.tags.primaries, reader.info.tags.transfer) == (9, 9, PQ)
 
 
+def test_brightness_without_primaries_stays_without_primaries(tmp_path: Path) -> None:
+    hdr = HdrMetadata((), (Fraction("0.005"), Fraction(1000)))
+    target = convert(hdr_video(tmp_path / "a.mkv", hdr), tmp_path / "b.mkv", codec="ffv1")
+    assert said_in_container(target) == hdr
+
+
 def test_metadata_that_only_the_bitstream_holds_is_found_and_kept(tmp_path: Path) -> None:
     name, value = encoder_options("libx264", FILM)
     source = make_video(tmp_path / "a.mkv", 3, pix_fmt="yuv420p10le", options={name: value})

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from av.stream import Disposition
 from video_files import MILLISECOND, convert, picture
 
+from duovsr_vs.errors import VideoError
 from duovsr_vs.video.encoding import output_kind
 from duovsr_vs.video.facts import Facts, facts
+from duovsr_vs.video.kept import kept
 from duovsr_vs.video.reader import VideoReader
 from duovsr_vs.video.streams import Span, StreamCopier
+from duovsr_vs.video.verify import verify
 
 WORDS = ("one", "<i>two</i>")
 
@@ -214,6 +218,65 @@ def test_text_takes_the_form_of_its_container(
         assert after.codec == form
         assert italic is not None
         assert texts[1][1].startswith(italic)
+
+
+def recording(path: Path, video_codec: str, sound_codec: str) -> Path:
+    """A video with half a second of sound, as cameras and broadcasters write it."""
+    with av.open(path, "w") as out:
+        video: Any = out.add_stream(video_codec, rate=25, width=64, height=48, pix_fmt="yuv420p")
+        sound: Any = out.add_stream(sound_codec, rate=48000)
+        for number in range(12):
+            frame = picture(number, 64, 48)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        _fill(out, sound)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mov", "mp4", "mkv"])
+def test_pcm_is_kept_however_containers_divide_it_and_name_its_channels(tmp_path: Path, ending: str) -> None:
+    """MXF has one packet to a frame and does not say which channels they are; mov reads 1024 samples at a time."""
+    source = recording(tmp_path / "a.mxf", "mpeg2video", "pcm_s16le")
+    target = convert(source, tmp_path / f"b.{ending}")
+    before, after = facts(str(source)).streams[0], facts(str(target)).streams[0]
+    assert before.packets is not None
+    assert after.packets is not None
+    assert before.packets.sums == after.packets.sums
+    with av.open(source) as a, av.open(target) as b:
+        assert ending == "mkv" or b.streams.audio[0].layout.name == "stereo"
+        bytes_of = [b"".join(bytes(p) for p in c.demux(c.streams.audio[0]) if p.size) for c in (a, b)]
+    assert bytes_of[0] == bytes_of[1]
+
+
+def test_lost_pcm_is_noticed(tmp_path: Path) -> None:
+    path = recording(tmp_path / "a.mov", "libx264", "pcm_s16le")
+    with av.open(path) as container:
+        size = sum(p.size for p in container.demux(container.streams.audio[0]))
+        stamps = sorted(p.pts for p in av.open(path).demux(video=0) if p.size)
+        base = container.streams.video[0].time_base
+    verify(path, "a.mov", stamps, Fraction(base.numerator, base.denominator), [size])
+    with pytest.raises(VideoError, match="should hold"):
+        verify(path, "a.mov", stamps, Fraction(base.numerator, base.denominator), [size + 4])
+
+
+def test_sound_that_mp4_gives_another_name_is_the_same_sound(tmp_path: Path) -> None:
+    source = recording(tmp_path / "a.mpg", "mpeg2video", "mp2")
+    report = kept(facts(str(source)), convert(source, tmp_path / "b.mp4"), kind="mp4")
+    sound = next(one for one in report["items"] if one["item"].startswith("stream"))
+    assert (sound["status"], sound["output"]) == ("kept", "audio (mp3float), 9 packets")
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_sound_of_a_transport_stream_is_arranged_anew_and_decodes(tmp_path: Path, ending: str) -> None:
+    source = recording(tmp_path / "a.ts", "libx264", "aac")
+    target = convert(source, tmp_path / f"b.{ending}")
+    report = kept(facts(str(source)), target, kind=output_kind(str(target)))
+    sound = next(one for one in report["items"] if one["item"].startswith("stream"))
+    assert (sound["status"], "are arranged as" in sound["why"]) == ("changed", True)
+    with av.open(source) as a, av.open(target) as b:
+        decoded = [[f.to_ndarray() for f in c.decode(audio=0)] for c in (a, b)]
+    assert all(np.array_equal(x, y) for x, y in zip(*decoded, strict=True))
 
 
 def test_subtitles_that_are_pictures_are_left_out_of_mp4(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ from video_files import convert, decoded, double, make_video, picture, planes, t
 
 from duovsr_vs.errors import DuoVsrError, OptionError, VideoError
 from duovsr_vs.video.convert import ToRGB
+from duovsr_vs.video.ebml import CRC, TRACKS, elements, write_display_size
 from duovsr_vs.video.pipeline import Channel, Stopped, Work
 from duovsr_vs.video.reader import VideoReader
 from duovsr_vs.video.stamps import stamp_decoding_times
@@ -113,6 +115,28 @@ def test_sample_aspect_is_kept_with_codecs_that_do_not_hold_it(
         assert abs(96 * reader.info.sar - 96 * sar) <= Fraction(1, 2)  # Matroska stores whole pixels of width
         assert len(list(reader.frames())) == 3
         assert len(reader.container.chapters()) == 2
+
+
+def test_the_checksum_of_a_changed_track_is_right_and_the_file_has_the_same_length(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", 3, codec="ffv1", sound=True)
+    before = path.read_bytes()
+    assert write_display_size(path, 48, 32, Fraction(4, 3))
+    after = path.read_bytes()
+    assert len(after) == len(before)
+    head = after.index(bytes.fromhex(TRACKS), after.index(bytes.fromhex(TRACKS)) + 1)  # the index names it, too
+    name, _, begin, end = next(elements(after, head, len(after)))
+    (crc, _, at, rest), *_ = elements(after, begin, end)
+    assert (name, crc) == (TRACKS, CRC)
+    assert zlib.crc32(after[rest:end]) == int.from_bytes(after[at:rest], "little")
+    assert after[end:] == before[end:]
+
+
+def test_a_file_without_room_or_without_tracks_is_left_alone(tmp_path: Path) -> None:
+    for content in (b"", b"not a file of that kind", bytes.fromhex("1a45dfa380") * 3, b"\xff" * 64, b"\0" * 64):
+        path = tmp_path / "a.mkv"
+        path.write_bytes(content)
+        assert not write_display_size(path, 48, 32, Fraction(4, 3))
+        assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5])

@@ -21,7 +21,7 @@ from .pixels import PixelLayout
 from .probe import exact
 from .reader import VideoReader
 from .sequence import is_pattern, opening_of
-from .streams import MOV_LANGUAGES, Span, chapters_in, is_cover, is_remade, kept_tags, name_of, stream_tags
+from .streams import MOV_LANGUAGES, Span, amount, chapters_in, is_cover, is_remade, kept_tags, name_of, stream_tags
 
 FRAMES_ONLY = ("image2", "_pipe", "yuv4mpegpipe")
 """Formats (libav's names, or their ends) that hold frames and nothing else."""
@@ -29,7 +29,9 @@ FRAMES_ONLY = ("image2", "_pipe", "yuv4mpegpipe")
 
 @dataclass(slots=True)
 class Packets:
-    """times: seconds, in file order.  sums: CRC-32 of their bytes."""
+    """times: seconds, in file order.  sums: CRC-32 of their bytes; PCM counts as one packet, since containers divide it
+    as they like.
+    """
 
     times: array[float] = field(default_factory=lambda: array("d"))
     sums: array[int] = field(default_factory=lambda: array("I"))
@@ -157,11 +159,18 @@ def _count(source: str, video: int) -> dict[int, Packets]:
         wanted = [s for s in container.streams if s.index != video and s.type != "attachment"]
         counted = {stream.index: Packets() for stream in wanted}
         for packet in container.demux(wanted) if wanted else ():
-            stamp, base = packet.pts if packet.pts is not None else packet.dts, exact(packet.time_base)
             if packet.size:
-                counted[packet.stream.index].times.append(0.0 if stamp is None or base is None else float(stamp * base))
-                counted[packet.stream.index].sums.append(zlib.crc32(packet))
+                _add(counted[packet.stream.index], packet)
     return counted  # of a file that is cut off: what is missing shows in the comparison
+
+
+def _add(packets: Packets, packet: Any) -> None:
+    if packets.sums and amount(packet.stream, packet) > 1:
+        packets.sums[0] = zlib.crc32(packet, packets.sums[0])
+        return
+    stamp, base = packet.pts if packet.pts is not None else packet.dts, exact(packet.time_base)
+    packets.times.append(0.0 if stamp is None or base is None else float(stamp * base))
+    packets.sums.append(zlib.crc32(packet))
 
 
 def _opening(source: str) -> dict[str, Any]:

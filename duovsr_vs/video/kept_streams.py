@@ -23,7 +23,7 @@ def compare_streams(source: Facts, made: Facts, part: Part, said: Said, left_out
             yield Item(item, _shown(one), None, "dropped", said.frames_alone or f"{said.container} cannot hold it")
             continue
         match = next((other for other in unused if _is_same(one, other)), None)
-        match = match or next((other for other in unused if one.kind == other.kind == "subtitle"), None)
+        match = match or next((other for other in unused if _may_be(one, other)), None)
         if match is None:
             timecode = one.name == "timecode" and "timecode" in made.video
             yield Item.of(item, _shown(one), None, timecode)
@@ -32,7 +32,7 @@ def compare_streams(source: Facts, made: Facts, part: Part, said: Said, left_out
         yield Item(item, _shown(one), _shown(match), *_compared(one, match, part, said))
     for other in unused:
         if other.kind != "data" or other.name != "timecode":
-            yield Item(f"stream: {other.name}", None, _shown(other), "added", f"how {said.container} stores chapters")
+            yield Item(f"stream: {other.name}", None, _shown(other), "added")
 
 
 def _is_same(one: StreamFacts, other: StreamFacts) -> bool:
@@ -43,8 +43,15 @@ def _is_same(one: StreamFacts, other: StreamFacts) -> bool:
     return (one.kind, one.codec) == (other.kind, other.codec)
 
 
+def _may_be(one: StreamFacts, other: StreamFacts) -> bool:
+    """Text in another form, or the same packets under the name of another codec (MP2 is an MP3 to mp4)."""
+    alike = one.packets is not None and other.packets is not None and one.packets.sums == other.packets.sums
+    return one.kind == other.kind and (one.kind == "subtitle" or alike)
+
+
 def _shown(one: StreamFacts) -> str:
-    parts = [one.name] if one.packets is None else [one.name, f"{len(one.packets.sums)} packets"]
+    counted = one.packets is not None and not one.codec.startswith("pcm_")
+    parts = [one.name, f"{len(one.packets.sums)} packets"] if counted and one.packets else [one.name]
     return ", ".join([*parts, *one.disposition, *([one.title] if one.title else [])])
 
 
@@ -52,11 +59,13 @@ def _compared(one: StreamFacts, other: StreamFacts, part: Part, said: Said) -> t
     """Status and reason for two streams that are the same one."""
     if one.packets is not None and other.packets is not None:
         wanted, found = part.packets(one), WHOLE.packets(other)
-        if one.codec != other.codec:
+        if one.kind == "subtitle" and one.codec != other.codec:
             same = len(wanted) == len(found) or part.begin is not None
             return "changed", f"as {other.codec}, the text that {said.container} holds" if same else ""
         if one.kind == "subtitle" and part.begin is not None and len(found) == len(wanted) + 1:
             del found[0]  # one that was on screen when the part begins
+        if one.codec.startswith("pcm_") and (part.begin is not None or part.end is not None):
+            return "kept", ""  # a part of it cannot be told from others by packets
         if len(wanted) != len(found):
             return "changed", ""
         if any(abs(a - b) > NEAR for (a, _), (b, _) in zip(wanted, found, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -36,6 +37,10 @@ MOV_LANGUAGES = {
     "cze": "ces", "slo": "slk", "rum": "ron",
 }  # fmt: skip
 """ISO 639-2 has two codes for these languages, and QuickTime files (in libav) know the second one only."""
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+"""What so many channels are, where a file does not say it."""
+TRIAL = bytes(40320)
+"""Whole samples of any PCM with up to eight channels."""
 type Cover = tuple[str, str, bytes]
 """File name, MIME type, bytes."""
 
@@ -132,16 +137,16 @@ class StreamCopier:
             made = self._outputs.get(packet.stream.index)
             if made is None or packet.size == 0 or not self._cut(packet):
                 continue
-            index, kind = packet.stream.index, packet.stream.type
+            index, source = packet.stream.index, packet.stream
             new = self._converters[index].convert(packet) if index in self._converters else packet
             if new is None:
                 continue
-            self.written[index] += kind != "subtitle" or bytes(new) != EMPTY  # mp4 adds such packets by itself
+            self.written[index] += amount(source, new)
             new.stream = made
             output.mux_one(new)
 
     def expected(self) -> list[int]:
-        """Packets written, stream by stream, in the order in which they were added; covers and attachments aside."""
+        """`amount` written, stream by stream, in the order in which they were added; covers and attachments aside."""
         return [
             self.written[stream.index] for stream in self.kept if stream.type != "attachment" and not is_cover(stream)
         ]
@@ -191,6 +196,15 @@ class StreamCopier:
         return True
 
 
+def amount(stream: Any, packet: Any) -> int:
+    """What a packet counts for when a copy is compared: containers divide PCM into packets as they like, so its bytes
+    do; texts that show nothing, which mp4 adds by itself, do not.
+    """
+    if stream.codec_context is not None and stream.codec_context.name.startswith("pcm_"):
+        return int(packet.size)
+    return int(stream.type != "subtitle" or bytes(packet) != EMPTY)
+
+
 def chapters_in(source: Any, span: Span) -> list[Any]:
     """The input's chapters, cut to the span and moved with it."""
     begin = span.begin or Fraction(0)
@@ -206,7 +220,10 @@ def chapters_in(source: Any, span: Span) -> list[Any]:
 
 
 def _add(output: Any, stream: Any) -> Any:
-    return output.add_stream_from_template(stream, opaque=True)
+    made = output.add_stream_from_template(stream, opaque=True)
+    if stream.type == "audio" and re.fullmatch(r"\d+ channels", stream.layout.name):  # mp4 wants to know which they are
+        made.codec_context.layout = LAYOUTS.get(stream.layout.nb_channels, stream.layout.name)
+    return made
 
 
 def is_remade(muxer: str, stream: Any) -> bool:
@@ -218,7 +235,7 @@ def is_remade(muxer: str, stream: Any) -> bool:
 def _holds(muxer: str, stream: Any) -> bool:
     """Whether a muxer takes a stream: tried in memory, since libav's table of codecs is not complete.
 
-    A data stream passes the header and may be refused with its first packet, so that is tried, too.
+    Data and PCM pass the header and may be refused with the first packet or at the end, so that is tried, too.
     """
     attachment = stream.type == "attachment" and muxer == "webm"
     if muxer in ("y4m", "image") or attachment or (is_cover(stream) and muxer != "mp4"):
@@ -227,8 +244,8 @@ def _holds(muxer: str, stream: Any) -> bool:
         with av.open(io.BytesIO(), "w", format=muxer) as trial:
             made = _add(trial, stream)
             trial.start_encoding()
-            if stream.type == "data":
-                packet: Any = av.Packet(b"data")
+            packet: Any = av.Packet(TRIAL)
+            if stream.type == "data" or amount(stream, packet) > 1:
                 packet.pts = packet.dts = 0
                 packet.stream, packet.time_base = made, made.time_base
                 trial.mux_one(packet)

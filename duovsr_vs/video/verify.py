@@ -11,8 +11,7 @@ import av
 
 from ..errors import VideoError
 from .probe import exact, video_stream
-from .streams import is_cover
-from .subtitles import EMPTY
+from .streams import amount, is_cover
 
 
 def verify(
@@ -20,7 +19,7 @@ def verify(
 ) -> None:
     """Compare a finished file with what was given to its writer.
 
-    stamps: timestamps of the frames in time_base units.  packets: number of packets of each copied stream, in order.
+    stamps: timestamps of the frames in time_base units.  packets: `amount` of each copied stream, in order.
     pictures: covers and attachments, which lie behind the others. Raises VideoError that says what is missing.
     """
     found: list[Fraction] = []
@@ -36,8 +35,7 @@ def verify(
                 if packet.size and packet.stream.index == video.index and packet.pts is not None:
                     found.append(packet.pts * base)
                 elif packet.size:
-                    shows = packet.stream.type != "subtitle" or bytes(packet) != EMPTY
-                    counts[packet.stream.index] += shows
+                    counts[packet.stream.index] += amount(packet.stream, packet)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(f"{name}: what was written cannot be read again ({error}); the disk may be full") from None
     wanted = [stamp * time_base for stamp in stamps]

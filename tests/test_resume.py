@@ -10,7 +10,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from test_video_reader import packet_spans
 from video_files import decoded, make_video, picture, planes, times
 
 from duovsr_vs.cli.batch import run
-from duovsr_vs.cli.render import render_segment
+from duovsr_vs.cli.job import described, open_job
+from duovsr_vs.cli.render import opened_folder, render_segment
 from duovsr_vs.cli.request import Request
 from duovsr_vs.engine.options import Options
 from duovsr_vs.errors import VideoError
+from duovsr_vs.video.segments import SegmentFolder
 
 UNEVEN = [n * 40 + (n * n) % 13 for n in range(52)]
 """Timestamps in milliseconds."""
@@ -38,6 +41,18 @@ def requested(source: Path, output: Path, model: Path, **more: Any) -> Request:
 
 def upscale(request: Request) -> int:
     return run(request, [request.source])
+
+
+def begin(request: Request) -> tuple[dict[str, Any], SegmentFolder]:
+    """A job that has begun and made nothing yet: its description and its folder."""
+    with ExitStack() as stack:
+        job = open_job(request, stack, None)
+        upscaler = job.upscaler()
+        description = described(request, job.identity(upscaler.plan, job.grid(upscaler, request.segment)))
+    folder = opened_folder(request)
+    with folder.locked():
+        folder.begin(description)
+    return description, folder
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +110,19 @@ def test_a_long_job_leaves_the_finished_file_and_nothing_else(film: Path, whole:
 
 @pytest.mark.parametrize("model", ["tiny_model", "toy_model"])
 def test_segments_have_the_pixels_of_a_run_in_one_go(
-    tmp_path: Path, model: str, cli: Cli, request: pytest.FixtureRequest
+    tmp_path: Path, model: str, request: pytest.FixtureRequest
 ) -> None:
     source = make_video(tmp_path / "a.mkv", 40, size=(20, 16), codec="ffv1", pix_fmt="yuv444p")
-    common = ["upscale", source, "--codec", "ffv1", "--model", request.getfixturevalue(model)]
-    assert cli(*common, "-o", tmp_path / "b.mkv", "--segment", 100)[0] == 0
-    _, _, err = cli(*common, "-o", tmp_path / "c.mkv", "--segment", 8)
-    assert f"segments {5 if model == 'tiny_model' else 3} of up to" in err  # multiples of the model's chunk
+    options = {"options": Options(model=str(request.getfixturevalue(model)), scene_cut=False), "codec": "ffv1"}
+    whole = replace(requested(source, tmp_path / "b.mkv", Path()), segment=100, **options)
+    parts = replace(requested(source, tmp_path / "c.mkv", Path()), resume=True, **options)
+    assert upscale(whole) == 0
+    description, folder = begin(parts)
+    count = 5 if model == "tiny_model" else 3  # multiples of the model's chunk
+    for index in reversed(range(count)):
+        render_segment(description, index)
+    assert folder.finished(count + 1) == list(range(count))
+    assert upscale(parts) == 0
     for a, b in zip(decoded(tmp_path / "b.mkv"), decoded(tmp_path / "c.mkv"), strict=True):
         assert all(np.array_equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
 
@@ -360,10 +381,51 @@ def test_frames_that_do_not_decode_are_left_out_by_any_split(tmp_path: Path, tin
         data[at : at + 4], data[at + size - 8 : at + size] = b"\xff" * 4, bytes(8)
     source.write_bytes(data)
     one = requested(source, tmp_path / "one.mkv", tiny_model)
-    assert upscale(Request.from_dict({**one.as_dict(), "segment": 100})) == 3
+    assert upscale(replace(one, segment=100)) == 3
     assert upscale(requested(source, tmp_path / "b.mkv", tiny_model, workers=workers)) == 3
     left = [Fraction(n, 25) for n in range(60) if n not in (11, 37)]
     assert times(tmp_path / "b.mkv") == times(tmp_path / "one.mkv") == left
+
+
+def test_segments_behind_frames_that_do_not_decode_are_made_again_and_counted(tmp_path: Path, tiny_model: Path) -> None:
+    source = make_video(tmp_path / "a.mkv", 48, codec="ffv1", options={"slicecrc": "1", "g": "1"})
+    data = bytearray(source.read_bytes())
+    at, size = packet_spans(source)[19]
+    data[at : at + 4], data[at + size - 8 : at + size] = b"\xff" * 4, bytes(8)
+    source.write_bytes(data)
+    one = replace(requested(source, tmp_path / "one.mkv", tiny_model, codec="ffv1"), segment=100)
+    assert upscale(one) == 3
+    early = requested(source, tmp_path / "early.mkv", tiny_model, codec="ffv1", resume=True)
+    description, _ = begin(early)
+    render_segment(description, 4)  # before anybody knows of the damage
+    assert upscale(early) == 3
+    known = requested(source, tmp_path / "known.mkv", tiny_model, codec="ffv1", resume=True)
+    description, folder = begin(known)
+    folder.mark_unsteady()
+    for index in (5, 3, 0, 4, 2, 1):
+        render_segment(description, index)
+    assert upscale(known) == 3
+    wanted = decoded(tmp_path / "one.mkv")
+    assert len(wanted) == 47
+    for name in ("early.mkv", "known.mkv"):
+        for a, b in zip(decoded(tmp_path / name), wanted, strict=True):
+            assert all(np.array_equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
+
+
+def test_images_that_were_being_moved_are_moved_and_not_made_again(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "out").mkdir()
+    source = make_video(tmp_path / "a.mkv", 20, size=(16, 16))
+    request = requested(source, tmp_path / "out" / "%02d.png", tiny_model, resume=True)
+    description, folder = begin(request)
+    for index in range(3):
+        render_segment(description, index)
+    files = sorted(folder.path.rglob("*.png"))
+    made = {file.name: file.stat().st_mtime_ns for file in files}
+    files[3].rename(tmp_path / "out" / files[3].name)
+    folder.mark_final({"moving": True})
+    assert upscale(request) == 0
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == made
+    assert sorted(made) == [f"{n:02}.png" for n in range(20)]
 
 
 @pytest.mark.slow

@@ -186,7 +186,10 @@ def _joined(source: Path, target: Path) -> Path:
     return segmented(source, target, 6, codec="ffv1")
 
 
-@pytest.mark.parametrize(("codec", "name"), [("libx264", "b.mp4"), ("ffv1", "b.mkv"), ("libvpx-vp9", "b.webm")])
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("libx264", "b.mp4"), ("ffv1", "b.mkv"), ("libvpx-vp9", "b.webm"), ("prores_ks", "b.mov"), ("libsvtav1", "b.mp4")],
+)
 def test_shape_rotation_and_colours_of_a_joined_file_are_those_of_one_written_at_once(
     tmp_path: Path, codec: str, name: str
 ) -> None:

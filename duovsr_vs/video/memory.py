@@ -30,6 +30,11 @@ class Trimmer:
     def passed(self, size: int) -> None:
         """`size` bytes of frames have been allocated and freed since the last call."""
         self._passed += size
-        if self._trim is not None and self._passed >= TRIM_AFTER:
-            self._passed = 0
+        if self._passed >= TRIM_AFTER:
+            self.now()
+
+    def now(self) -> None:
+        """Give back what is free: much has just been freed."""
+        self._passed = 0
+        if self._trim is not None:
             self._trim(0)

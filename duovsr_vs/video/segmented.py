@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoding import Encoding
+from .memory import Trimmer
 from .output import write_error
 from .segments import Grid, Record, SegmentFolder
 from .streams import Span, StreamCopier
@@ -121,6 +122,7 @@ class SegmentedWriter:
         self._folder, self._grid, self._make, self._on_segment = folder, grid, make, on_segment
         self._counters, self._before = counters, counters()
         self._segment: Segment | None = None
+        self._trimmer = Trimmer()
         self._index = -1
         self._written = 0
 
@@ -164,6 +166,7 @@ class SegmentedWriter:
         record.counters = {name: now[name] - self._before[name] for name in now}
         self._before = now
         self._folder.commit(self._index, self._folder.part(self._index), segment.suffix, record)
+        self._trimmer.now()  # an encoder has ended; without this, every segment leaves a little behind
         self._on_segment(self._index)
 
 

@@ -171,6 +171,34 @@ def test_data_goes_where_it_is_taken(tmp_path: Path, ending: str) -> None:
         assert StreamCopier(reader.container, reader.stream.index, "matroska", Span()).names() == ([], ["data"])
 
 
+@pytest.mark.parametrize(
+    ("codec", "ending", "taken"), [("klv", "mov", True), ("klv", "mp4", False), ("timed_id3", "mp4", False)]
+)
+def test_data_of_broadcasts_is_taken_only_where_it_can_be_read_again(
+    tmp_path: Path, codec: str, ending: str, taken: bool
+) -> None:
+    """mp4 writes a header for timed ID3 that nobody finds again, and loses a last packet that lasts no time."""
+    source = tmp_path / "a.ts"
+    with av.open(source, "w") as out:
+        video: Any = out.add_stream("libx264", rate=25, width=48, height=32, pix_fmt="yuv420p")
+        data = out.add_data_stream(codec)
+        for number in range(5):
+            frame = picture(number, 48, 32)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(video.encode(frame))
+        out.mux(video.encode(None))
+        for number in range(3):
+            packet: Any = av.Packet(b"\x06\x0e\x2b\x34" + bytes(20 + number))
+            packet.pts = packet.dts = 40 * number
+            packet.time_base, packet.stream = MILLISECOND, data
+            out.mux(packet)
+    after = facts(str(convert(source, tmp_path / f"b.{ending}"))).streams
+    assert [one.kind for one in after] == ["data"] * taken
+    if taken:
+        assert after[0].packets is not None
+        assert len(after[0].packets.sums) == 3
+
+
 def test_chapter_tracks_of_mp4_are_no_streams_of_their_own(tmp_path: Path) -> None:
     source = tmp_path / "a.mp4"
     with av.open(source, "w") as out:

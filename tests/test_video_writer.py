@@ -303,6 +303,8 @@ def test_verification_notices_a_lost_frame_a_moved_frame_and_a_lost_packet(tmp_p
         verify(path, "a.mkv", [0, 40, 81, 120, 160], base, [sound])
     with pytest.raises(VideoError, match="packets"):
         verify(path, "a.mkv", stamps, base, [sound + 1])
+    with pytest.raises(VideoError, match="1 covers and attachments were written, 0 are in the file"):
+        verify(path, "a.mkv", stamps, base, [sound], 1)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(VideoError):
         verify(path, "a.mkv", stamps, base, [sound])

@@ -39,8 +39,8 @@ MOV_LANGUAGES = {
 """ISO 639-2 has two codes for these languages, and QuickTime files (in libav) know the second one only."""
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """What so many channels are, where a file does not say it."""
-TRIAL = bytes(40320)
-"""Whole samples of any PCM with up to eight channels."""
+TRIAL, TRIAL_STEP = bytes(range(1, 251)) * 168, 6720
+"""What is written as a trial, and whole samples of any PCM with up to eight channels."""
 type Cover = tuple[str, str, bytes]
 """File name, MIME type, bytes."""
 
@@ -142,19 +142,19 @@ class StreamCopier:
             if new is None:
                 continue
             self.written[index] += amount(source, new)
+            if source.type == "data" and not new.duration:
+                new.duration = 1  # a last packet that lasts no time lies outside of an mp4
             new.stream = made
             output.mux_one(new)
 
     def expected(self) -> list[int]:
-        """`amount` written, stream by stream, in the order in which they were added; covers and attachments aside."""
-        return [
-            self.written[stream.index] for stream in self.kept if stream.type != "attachment" and not is_cover(stream)
-        ]
+        """`amount` written of sounds and subtitles, in the order in which they were added."""
+        return [self.written[stream.index] for stream in self.kept if is_vital(stream)]
 
     @property
     def pictures(self) -> int:
         """How many covers and attachments are kept."""
-        return len(self.kept) - len(self.expected())
+        return sum(stream.type == "attachment" or is_cover(stream) for stream in self.kept)
 
     def _cut(self, packet: Any) -> bool:
         """Whether the packet is inside the span; shifts its timestamps so that the span begins at 0."""
@@ -205,6 +205,11 @@ def amount(stream: Any, packet: Any) -> int:
     return int(stream.type != "subtitle" or bytes(packet) != EMPTY)
 
 
+def is_vital(stream: Any) -> bool:
+    """Whether a file without all of a stream is no copy: sound and subtitles. Data is compared in the report only."""
+    return stream.type in ("audio", "subtitle")
+
+
 def chapters_in(source: Any, span: Span) -> list[Any]:
     """The input's chapters, cut to the span and moved with it."""
     begin = span.begin or Fraction(0)
@@ -235,23 +240,34 @@ def is_remade(muxer: str, stream: Any) -> bool:
 def _holds(muxer: str, stream: Any) -> bool:
     """Whether a muxer takes a stream: tried in memory, since libav's table of codecs is not complete.
 
-    Data and PCM pass the header and may be refused with the first packet or at the end, so that is tried, too.
+    Data and PCM pass the header and may be refused or lost later, so packets of them are written and read, too.
     """
     attachment = stream.type == "attachment" and muxer == "webm"
     if muxer in ("y4m", "image") or attachment or (is_cover(stream) and muxer != "mp4"):
         return False
+    tried = [TRIAL[:-n] for n in (TRIAL_STEP, 2 * TRIAL_STEP, 3 * TRIAL_STEP)]
+    packets = tried if stream.type == "data" or amount(stream, av.Packet(TRIAL)) > 1 else []
+    file = io.BytesIO()
     try:
-        with av.open(io.BytesIO(), "w", format=muxer) as trial:
+        with av.open(file, "w", format=muxer) as trial:
             made = _add(trial, stream)
             trial.start_encoding()
-            packet: Any = av.Packet(TRIAL)
-            if stream.type == "data" or amount(stream, packet) > 1:
-                packet.pts = packet.dts = 0
-                packet.stream, packet.time_base = made, made.time_base
+            for number, content in enumerate(packets):
+                packet: Any = av.Packet(content)
+                packet.pts = packet.dts = number * 1000
+                packet.duration = 1000
+                packet.stream, packet.time_base = made, Fraction(1, 1000)
                 trial.mux_one(packet)
+        read = _read(file) if packets else []
     except (av.FFmpegError, ValueError, OSError, TypeError):
         return False
-    return True
+    return b"".join(read) == b"".join(packets) and (stream.type != "data" or len(read) == len(packets))
+
+
+def _read(file: io.BytesIO) -> list[bytes]:
+    file.seek(0)
+    with av.open(file, "r") as container:
+        return [bytes(packet) for packet in container.demux() if packet.size]
 
 
 def is_cover(stream: Any) -> bool:

@@ -11,7 +11,7 @@ import av
 
 from ..errors import VideoError
 from .probe import exact, video_stream
-from .streams import amount, is_cover
+from .streams import amount, is_cover, is_vital
 
 
 def verify(
@@ -19,8 +19,8 @@ def verify(
 ) -> None:
     """Compare a finished file with what was given to its writer.
 
-    stamps: timestamps of the frames in time_base units.  packets: `amount` of each copied stream, in order.
-    pictures: covers and attachments, which lie behind the others. Raises VideoError that says what is missing.
+    stamps: timestamps of the frames in time_base units.  packets: `amount` of each copied sound and subtitle, in
+    order.  pictures: number of covers and attachments. Raises VideoError that says what is missing.
     """
     found: list[Fraction] = []
     counts: Counter[int] = Counter()
@@ -29,8 +29,8 @@ def verify(
             video = video_stream(container, name)
             base = exact(video.time_base) or Fraction(1)
             beside = [s for s in container.streams if s.index != video.index]
-            others = [s.index for s in beside if s.type != "attachment" and not is_cover(s)]
-            held = len(beside) - len(others)
+            others = [s.index for s in beside if is_vital(s)]
+            held = sum(s.type == "attachment" or is_cover(s) for s in beside)
             for packet in container.demux():
                 if packet.size and packet.stream.index == video.index and packet.pts is not None:
                     found.append(packet.pts * base)
@@ -46,7 +46,7 @@ def verify(
         raise VideoError(
             f"{name}: frame {at} lies at {float(sorted(found)[at]):.6f} s instead of {float(wanted[at]):.6f} s"
         )
-    there = [counts[index] for index in others][: len(packets)]  # mp4 adds a stream of its own for chapters
+    there = [counts[index] for index in others]
     if there != list(packets):
         raise VideoError(f"{name}: the other streams should hold {list(packets)} packets and hold {there}")
     if held < pictures:

@@ -134,8 +134,8 @@ def test_what_cannot_be_a_batch_is_refused(films: Path, tmp_path: Path, cli: Cli
         ([films / "a.mkv", films / "deep" / "b.avi"], tmp_path / "b.mkv", "several inputs need a folder"),
         ([films / "a.mkv", films], "-", "several inputs need a folder"),
         ([films], films, "that is the folder of the inputs"),
-        ([films, "-"], f"{tmp_path}/out/", "stdin and image sequences"),
-        ([films, tmp_path / "%d.png"], f"{tmp_path}/out/", "stdin and image sequences"),
+        ([films, "-"], f"{tmp_path}/out/", "name an output of their own"),
+        ([films, tmp_path / "%d.png"], f"{tmp_path}/out/", "name an output of their own"),
         ([films / "deep" / ".hidden"], f"{films}/deep/.hidden/", "that is the folder"),
     ]:
         code, _, err = cli("upscale", *sources, "-o", output)

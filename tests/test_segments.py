@@ -227,6 +227,15 @@ def test_alpha_comes_through_segments(tmp_path: Path) -> None:
     assert all(int(np.frombuffer(frame.planes[3], np.uint8).max()) == 255 for frame in frames)
 
 
+def test_a_codec_that_matroska_does_not_hold_makes_segments_of_the_outputs_kind(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "a.mkv", 12, pix_fmt="yuv422p10le", pts=UNEVEN[:12], time_base=Fraction(1, 1000))
+    joined = segmented(source, tmp_path / "j" / "b.mov", 5, codec="cfhd")
+    whole = convert(source, tmp_path / "b.mov", codec="cfhd")
+    assert [p.suffix for p in sorted((tmp_path / "j" / ".b.mov.duovsr").glob("*.mov"))] == [".mov"] * 3
+    assert times(joined) == times(whole) == times(source)
+    assert payload(joined, "video") == payload(whole, "video")
+
+
 def test_frames_closer_than_the_carrier_can_tell_stay_in_order(tmp_path: Path) -> None:
     base = Fraction(1, 10_000)
     source = make_video(tmp_path / "a.mp4", 24, rate=5000, pts=[2 * n for n in range(24)], time_base=base)

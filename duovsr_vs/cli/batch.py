@@ -79,7 +79,9 @@ def targets_of(sources: Sequence[str], output: str) -> list[Target]:
     targets = []
     for source in sources:
         if source == "-" or (is_pattern(source) and not Path(source).exists()):
-            raise OptionError(f"{source}: stdin and image sequences are upscaled one at a time, not with other inputs")
+            raise OptionError(
+                f"{source}: for stdin and image sequences name an output of their own, such as -o out.mkv"
+            )
         path = Path(source)
         if path.is_dir():
             if folder.is_dir() and path.samefile(folder):

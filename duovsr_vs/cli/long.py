@@ -59,7 +59,8 @@ def grid_of(job: Job, upscaler: Upscaler, begun: bool) -> Grid | None:
         return None
     manifest = opened_folder(job.request).manifest() if begun else None
     grid = job.grid(upscaler, job.request.segment or (_grid_of(manifest).length if manifest else None))
-    return grid if grid.count > 1 or begun else None
+    # Images get their names one by one: the folder tells a run that follows whether all have theirs.
+    return grid if grid.count > 1 or begun or (job.kind == "image" and job.frames != 1) else None
 
 
 def run(job: Job, upscaler: Upscaler, grid: Grid, progress: Progress, check: Callable[[Path, int], None]) -> Outcome:

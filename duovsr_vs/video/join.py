@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,15 @@ class JoinWriter(ContainerWriter):
         """There is no encoder to feed or to empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment: its files, which frame each packet is, and the durations of its frames."""
+
+    files: list[Path]
+    order: array[int]
+    durations: array[int]
+
+
 class Joiner:
     """Makes one file of all segments of a folder."""
 
@@ -76,9 +87,12 @@ class Joiner:
         places already. Raises VideoError if a segment is gone.
         """
         self._folder, self._name = folder, name
-        self._records = [self._known(index, moving) for index in range(count)]
-        self._stamps = array("q", (stamp for record in self._records for stamp in record.stamps))
-        self._delay = max(record.delay for record in self._records)
+        self._stamps = array("q")
+        self._parts: list[_Part] = []
+        self._delay = 0
+        self._counters: Counter[str] = Counter()
+        for index in range(count):
+            self._take(self._known(index, moving))
 
     @property
     def frames(self) -> int:
@@ -87,12 +101,11 @@ class Joiner:
 
     def counters(self) -> dict[str, int]:
         """What happened while the segments were made, summed up."""
-        names = sorted({name for record in self._records for name in record.counters})
-        return {name: sum(int(record.counters.get(name, 0)) for record in self._records) for name in names}
+        return dict(self._counters)
 
     def move_images(self, output: Path) -> None:
         """Give images their names; those that a killed run has moved already stay where they are. Raises VideoError."""
-        files = [path for record in self._records for path in self._folder.paths(record)]
+        files = [path for part in self._parts for path in part.files]
         gone = [path.name for path in files if not path.exists() and not (output.parent / path.name).exists()]
         if gone:
             raise VideoError(f"{self._name}: {gone[0]} has gone; --overwrite begins again")
@@ -108,7 +121,7 @@ class Joiner:
         """
         if not self._stamps:
             raise VideoError(f"{source} holds no frame of that part that can be decoded; nothing is written")
-        first = next(path for record in self._records for path in self._folder.paths(record))
+        first = next(path for part in self._parts for path in part.files)
         opening = opening_of(source) if is_pattern(source) else {}
         with av.open(first, "r") as begin, av.open(source, "r", **opening) as container:
             template = begin.streams.video[0]
@@ -137,18 +150,25 @@ class Joiner:
     def _packets(self, headers: bytes | None) -> Iterator[tuple[Any, int, int, int]]:
         """Video packets with their timestamp, decoding time and duration."""
         begin = 0
-        for record in self._records:
-            for path in self._folder.paths(record):
-                for position, packet in enumerate(_video_packets(path, headers, len(record.order), self._name)):
-                    rank = record.order[position]
-                    yield packet, self._stamps[begin + rank], self._decoding(begin + position), record.durations[rank]
-            begin += len(record.stamps)
+        for part in self._parts:
+            for path in part.files:
+                for position, packet in enumerate(_video_packets(path, headers, len(part.order), self._name)):
+                    rank = part.order[position]
+                    yield packet, self._stamps[begin + rank], self._decoding(begin + position), part.durations[rank]
+            begin += len(part.durations)
 
     def _decoding(self, position: int) -> int:
         """Decoding time of a packet: the timestamps of all frames, later by the delay of the whole file."""
         if position >= self._delay:
             return self._stamps[position - self._delay]
         return self._stamps[position] - (self._stamps[self._delay] - self._stamps[0])  # as encoders begin, too
+
+    def _take(self, record: Record) -> None:
+        """Remember of a record what joining needs, in little memory."""
+        self._parts.append(_Part(self._folder.paths(record), array("q", record.order), array("q", record.durations)))
+        self._stamps.extend(record.stamps)
+        self._delay = max(self._delay, record.delay)
+        self._counters.update({name: int(count) for name, count in record.counters.items()})
 
     def _known(self, index: int, moving: bool) -> Record:
         record = self._folder.record(index, complete=not moving)

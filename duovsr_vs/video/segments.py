@@ -8,6 +8,7 @@ make different segments, and what is there is always whole.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -92,6 +93,7 @@ class SegmentFolder:
     def __init__(self, path: Path, name: str):
         """path: the folder, which need not exist.  name: what people call the output."""
         self.path, self._name = path, name
+        self._own = f"{os.getpid()}-{secrets.token_hex(4)}"  # parts of several machines must not meet
 
     def begin(self, manifest: Facts) -> None:
         """Write down what the job is; what was in the (locked) folder is thrown away. Raises VideoError."""
@@ -126,7 +128,7 @@ class SegmentFolder:
 
     def part(self, index: int) -> Path:
         """Where a process writes a segment that is not finished."""
-        return self.path / f"{index:06}.{os.getpid()}.part"
+        return self.path / f"{index:06}.{self._own}.part"
 
     def paths(self, record: Record) -> list[Path]:
         """The files of a finished segment."""

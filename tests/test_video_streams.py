@@ -18,7 +18,7 @@ from duovsr_vs.video.encoding import output_kind
 from duovsr_vs.video.facts import Facts, facts
 from duovsr_vs.video.kept import kept
 from duovsr_vs.video.reader import VideoReader
-from duovsr_vs.video.streams import Span, StreamCopier
+from duovsr_vs.video.streams import Span, StreamCopier, lost_tags
 from duovsr_vs.video.verify import verify
 
 WORDS = ("one", "<i>two</i>")
@@ -129,6 +129,18 @@ def test_sounds_go_where_the_container_has_a_place_for_them(tmp_path: Path, endi
     with VideoReader(str(source)) as reader:
         copier = StreamCopier(reader.container, reader.stream.index, output_kind(f"b.{ending}"), Span())
         assert len(copier.left_out) == 3 - held
+
+
+def test_tags_without_a_place_are_named_before_the_run() -> None:
+    tags = {"title": "A film", "artist": "Somebody", "DIRECTOR": "A person", "encoder": "of the old file"}
+    assert [lost_tags(tags, muxer) for muxer in ("matroska", "webm", "mp4", "mov")] == [
+        [],
+        [],
+        ["director"],
+        ["director"],
+    ]
+    assert lost_tags(tags, "y4m") == ["artist", "director", "title"]
+    assert lost_tags({}, "mp4") == []
 
 
 def test_the_name_of_a_stream_survives_mp4_twice(tmp_path: Path) -> None:

@@ -75,6 +75,21 @@ def stream_tags(metadata: dict[str, str], muxer: str) -> dict[str, str]:
     return tags
 
 
+def lost_tags(metadata: dict[str, str], muxer: str) -> list[str]:
+    """Names of the tags of a file that a muxer has no place for, in lower case; tried in memory."""
+    wanted = {key.lower() for key in kept_tags(metadata)}
+    if not wanted or muxer in ("y4m", "image"):
+        return sorted(wanted)
+    file = io.BytesIO()
+    with av.open(file, "w", format=muxer) as trial:
+        video: Any = trial.add_stream("libvpx-vp9" if muxer == "webm" else "mpeg4", rate=25, width=16, height=16)
+        trial.metadata.update(kept_tags(metadata))
+        trial.mux(video.encode(av.VideoFrame(16, 16, "yuv420p")) + video.encode(None))
+    file.seek(0)
+    with av.open(file, "r") as container:
+        return sorted(wanted - {key.lower() for key in container.metadata})
+
+
 class StreamCopier:
     """Decides what can be copied into a muxer, adds those streams to an output and writes their packets."""
 

@@ -70,6 +70,12 @@ def moved_frame(packet: Any, number: int) -> bool:
     return True
 
 
+def late_sound(packet: Any, number: int) -> bool:
+    if packet.stream.type == "audio":
+        packet.pts, packet.dts = packet.pts + 20, packet.dts + 20
+    return True
+
+
 def without_sound(packet: Any, number: int) -> bool:
     return not (packet.stream.type == "audio" and packet.pts > 300)
 
@@ -80,6 +86,7 @@ def without_sound(packet: Any, number: int) -> bool:
         (without_frame, "frames", True),
         (moved_frame, "timestamps", True),
         (without_sound, "stream 1: audio (aac, eng)", False),
+        (late_sound, "stream 1: audio (aac, eng)", False),
     ],
 )
 def test_a_lost_frame_a_moved_frame_and_lost_sound_are_found(

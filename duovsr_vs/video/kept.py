@@ -169,7 +169,8 @@ def _hdr(source: Facts, made: Facts, said: Said) -> list[Item]:
 def _tags(source: Facts, made: Facts, part: Part, said: Said) -> list[Item]:
     """Metadata of the file and of the video stream, and chapters."""
     items = []
-    pairs = (("metadata", source.metadata, made.metadata), ("tags of the video", source.video, made.video))
+    own = {key: value for key, value in source.video.items() if part.begin is None or key != "timecode"}
+    pairs = (("metadata", source.metadata, made.metadata), ("tags of the video", own, made.video))
     for name, before, after in pairs:
         held = {key: after[key] for key in before if key in after}
         lost = sorted(key for key in before if key not in after or not _same(before[key], after[key]))

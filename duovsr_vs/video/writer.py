@@ -20,7 +20,7 @@ from ..errors import OptionError
 from . import hdr
 from .alpha import AlphaPlanes, fill_opaque
 from .convert import FromRGB
-from .curve import LARGEST_HALF, LINEAR
+from .curve import LARGEST_HALF
 from .ebml import write_display_size
 from .encoding import THREADS, Encoding
 from .output import write_error
@@ -302,8 +302,6 @@ def _prepared(frame: av.VideoFrame, encoding: Encoding, number: int, alpha: Alph
     frame.color_range = 2 if tags.full else 1
     frame = reorder(frame, encoding.pix_fmt)
     frame.colorspace, frame.color_primaries, frame.color_trc = tags.matrix, tags.primaries, tags.transfer
-    if encoding.layout.floating:
-        frame.color_trc = LINEAR
     frame.color_range = 2 if tags.full else 1
     frame.chroma_location = tags.chroma
     return frame

@@ -478,4 +478,5 @@ def test_kill_at_random_moments_again_and_again_changes_nothing(
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.mkv").read_bytes() == whole
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.mkv"]
+    # A kill between the rename and the clean-up may leave the segments behind, and nothing else.
+    assert {p.name for p in tmp_path.iterdir()} <= {"b.mkv", ".b.mkv.duovsr"}

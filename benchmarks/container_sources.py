@@ -17,6 +17,7 @@ from av.stream import Disposition
 from duovsr_vs.video.ebml import write_display_size
 from duovsr_vs.video.hdr import HdrMetadata, attach
 from duovsr_vs.video.pixels import component_arrays, layout_of
+from duovsr_vs.video.scheduling import usual_scheduling
 
 FRAMES = 10
 MILLISECOND = Fraction(1, 1000)
@@ -121,6 +122,8 @@ def make_source(case: Case, folder: Path) -> Path:
         sounds = [_sound(out, codec, n) for n, codec in enumerate(SOUND[case.source][: int(case.audio)])]
         texts = [_text(out, codec, n) for n, codec in enumerate(TEXT[case.source][: int(case.subtitles)])]
         _extras(out, case)
+        with usual_scheduling():
+            out.start_encoding()
         for number, stamp in enumerate(stamps):
             frame = _picture(number, stream.codec_context)
             frame.pts, frame.time_base = stamp, base

@@ -98,6 +98,17 @@ trainer_alone = pytest.fixture(_one_torch_thread, name="trainer_alone", scope="m
 """For a whole file, and for what its tests share."""
 
 
+@pytest.fixture(autouse=True)
+def usual_scheduling() -> Iterator[None]:
+    """No test leaves a process behind whose threads keep all others from running (SVT-AV1 would, run by root)."""
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    yield
+    assert os.sched_getscheduler(0) == before, "an encoder was opened outside of usual_scheduling()"
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run the command line in this process: exit code, stdout, stderr."""

@@ -18,6 +18,7 @@ from duovsr_vs.video.encoding import choose, output_kind
 from duovsr_vs.video.pipeline import Work, run
 from duovsr_vs.video.pixels import component_arrays, layout_of
 from duovsr_vs.video.reader import VideoReader
+from duovsr_vs.video.scheduling import usual_scheduling
 from duovsr_vs.video.streams import Span, StreamCopier, chapters_in
 from duovsr_vs.video.writer import ContainerWriter, ImageWriter, OutputVideo, Writer, Y4mWriter
 
@@ -53,6 +54,8 @@ def make_video(
         if prepare:
             prepare(stream)
         extras = _extras(out, sound, subtitles, chapters, attachment)
+        with usual_scheduling():
+            out.start_encoding()
         for number in range(frames):
             frame = picture(number, *size, pix_fmt)
             if frame.format.name != pix_fmt:

@@ -26,6 +26,7 @@ from .encoding import THREADS, Encoding
 from .output import write_error
 from .pixels import component_arrays, plane_array, reorder
 from .probe import exact
+from .scheduling import usual_scheduling
 from .stamps import round_half_up, stamp_decoding_times
 from .streams import StreamCopier, kept_tags, stream_tags
 from .verify import verify
@@ -92,7 +93,8 @@ class ContainerWriter:
             self._container.metadata.update(kept_tags(video.metadata or {}))
             if video.chapters:
                 self._container.set_chapters(list(video.chapters))
-            self._container.start_encoding()
+            with usual_scheduling():
+                self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             self.abort()
             if isinstance(error, av.ArgumentError | ValueError) and not isinstance(error, OSError):

@@ -14,6 +14,7 @@ import av.error
 import numpy as np
 
 from duovsr_vs.errors import DamagedVideoError, VideoError
+from duovsr_vs.video.scheduling import usual_scheduling
 from training.data.arrays import U8
 from training.data.colour import double_chroma, rgb_to_yuv420, yuv_to_rgb
 
@@ -59,6 +60,8 @@ def _encode(
         if bit_rate is not None:
             stream.bit_rate = bit_rate
         stream.codec_context.thread_count = 1
+        with usual_scheduling():
+            container.start_encoding()
         for i, rgb in enumerate(frames):
             planes = np.concatenate([p.reshape(-1) for p in rgb_to_yuv420(rgb)])
             frame = av.VideoFrame.from_ndarray(planes.reshape(h * 3 // 2, w), format="yuv420p")

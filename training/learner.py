@@ -42,7 +42,9 @@ class Learner:
         self.network, self.peak, self.steps, self.warmup = network, peak, steps, warmup
         self.clip, self.decay = clip, ema
         self.parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=peak, betas=BETAS, weight_decay=weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=peak, betas=BETAS, weight_decay=weight_decay, fused=True
+        )
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def update(self, loss: Tensor, step: int) -> float:

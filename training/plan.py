@@ -22,9 +22,9 @@ from training.distributed import World
 from training.passes import Pass, batches, passes, updates
 from training.recipes import Recipe
 
-EFFICIENCY = {"cpu": 0.4, "cuda": 0.1}
-"""Share of the peak that updates reach with all that belongs to them. CPU: `nano`'s regression took 0.14 s on two cores
-with AVX512-BF16 that reach 450 GFLOP/s (a step alone, on one core, reaches 0.65). CUDA: assumed, not measured."""
+EFFICIENCY = {"cpu": 0.35, "cuda": 0.1}
+"""Share of the peak that updates reach with all that belongs to them. CPU: median over the stages of `nano-cpu` on two
+cores with AVX512-BF16 (benchmarks/training_speed.py: 0.30 to 0.45). CUDA: assumed, not measured."""
 FULL_PRECISION = 2
 """Time of a float32 product in terms of a bfloat16 one: vectors are half as long, and GPUs use TF32."""
 SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import FormatError
-from ..model.checkpoint import load
+from ..model.checkpoint import LoadedModel, load
 from ..model.compose import compose
 from ..model.config import SCALE
 from ..model.registry import resolve
@@ -28,19 +28,20 @@ from .workers import Job, Workers
 class Upscaler:
     """Upscales frames of one size. A frame's pixels depend on clip, frame number, plan and machine class only.
 
-    width, height: size of the input frames. Raises a DuoVsrError where options, model and size do not fit.
+    width, height: size of the input frames.  model: what a host has loaded itself, on the device that it runs on; else
+    the options say which file. Raises a DuoVsrError where options, model and size do not fit.
     Frames are (3 h w) float32 RGB, nominally in [0, 1]; results are (3 H W) float32, not clamped. One thread at a
     time may use an object.
     """
 
-    def __init__(self, options: Options, width: int, height: int):
+    def __init__(self, options: Options, width: int, height: int, model: LoadedModel | None = None):
         out_width, out_height = options.output_size(width, height)
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self.options = options
         self._device = resolve_device(options.device)
         dtype = resolve_precision(options.precision, self._device)
-        model = load(resolve(options.model), options.detail)
+        model = model or load(resolve(options.model), options.detail)
         config = model.config
         tile, overlap = resolve_tile(config, width, height, options.tile, options.tile_overlap)
         even = (height + height % 2, width + width % 2)

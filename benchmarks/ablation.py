@@ -176,17 +176,7 @@ class Ablation:
         record = self.record(seeds)
         (folder / "ablation.json").write_text(json.dumps(record) + "\n")
         (folder / "ablation.md").write_text("\n".join(self.page(record)) + "\n")
-        head = self.summary(record)
-        ablation_plot.draw(record["comparisons"], self.logged(seeds, "gradient"), head, folder / "ablation.png")
-
-    def summary(self, record: dict[str, Any]) -> str:
-        """One line about what was measured."""
-        sources = len({segment.source for segment in self.segments})
-        scale = "" if self.scale == 1 else f", a rehearsal with {self.scale:g} of the updates"
-        return (
-            f"{len(self.segments)} held-out segments of {sources} sources, seeds: {len(record['seeds'])}; 95 % "
-            f"intervals, sources and seeds drawn{scale}"
-        )
+        ablation_plot.draw(record, folder / "ablation.png")
 
     def page(self, record: dict[str, Any]) -> list[str]:
         """The tables."""
@@ -194,8 +184,8 @@ class Ablation:
         return [
             "# Directions of the paper's ablation at toy scale",
             "",
-            f"{self.summary(record)}. Trained and measured on {machine['processor']}, {machine['cores']} cores, torch "
-            f"{machine['versions']['torch']}, by `benchmarks/ablation.py`; what the arms are: "
+            f"{figures.summary(record)}. Trained and measured on {machine['processor']}, {machine['cores']} cores, "
+            f"torch {machine['versions']['torch']}, by `benchmarks/ablation.py`; what the arms are: "
             "`benchmarks/ablation_arms.py`. Lead measure: |ΔNIQE|, the distance of NIQE to the truth's; second: "
             "SSIMULACRA2; both chosen before the first run.",
             "",

@@ -95,6 +95,17 @@ def calmer(gradients: dict[str, dict[str, list[float]]], key: str) -> str:
     return f"{sum(a < b for a, b in both)} of {len(both)}"
 
 
+def summary(record: dict[str, Any]) -> str:
+    """One line about what was measured; record: of ablation.json."""
+    segments, scale = record["segments"], record["scale"]
+    sources = len({segment["source"] for segment in segments})
+    rehearsal = "" if scale == 1 else f", a rehearsal with {scale:g} of the updates"
+    return (
+        f"{len(segments)} held-out segments of {sources} sources, seeds: {len(record['seeds'])}; 95 % intervals, "
+        f"sources and seeds drawn{rehearsal}"
+    )
+
+
 # -- markdown -----------------------------------------------------------------------------------------------------
 
 

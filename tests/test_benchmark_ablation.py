@@ -165,7 +165,9 @@ def test_too_few_sources_are_refused_in_one_sentence(
 def test_the_plot_and_the_tables_show_every_direction(tmp_path: Path) -> None:
     scores = made_up(1.0) | {"gan_only": made_up(0.3)["full"]}
     found = figures.comparisons(scores, SOURCES)
-    ablation_plot.draw(found, {"full": {0: list(np.arange(1, 40.0))}}, "head", tmp_path / "plot.png")
+    gradients = figures.gradient_summary({"full": {0: list(np.arange(1, 40.0))}})
+    record = {"comparisons": found, "gradients": gradients, "segments": [], "seeds": [0, 1, 2], "scale": 1}
+    ablation_plot.draw(record, tmp_path / "plot.png")
     assert 10_000 < (tmp_path / "plot.png").stat().st_size < 300_000
     text = "\n".join(figures.directions_table(found) + figures.means_table(scores))
     assert "joint > DMD alone" in text and "joint > GAN alone" in text and "I + II, GAN alone" in text

@@ -119,6 +119,27 @@ def test_films_of_one_origin_are_one_group(folder: Path, tmp_path: Path) -> None
     assert hold_out(sources, 0.5) == frozenset()
 
 
+def test_a_pack_says_that_nothing_is_held_out_and_what_is_ignored_and_what_a_unit_holds(tmp_path: Path) -> None:
+    said = list[str]()
+    save_video(tmp_path / "one.mp4", film(2, 64, 80))
+    (tmp_path / "manifest.json").write_text(json.dumps({"one.mp4": {"licence": "CC0-1.0"}}))
+    pack(tmp_path, tmp_path / "out", lr="none", say=said.append)
+    assert said[0].endswith('group the files, {"films": {"one.mp4": {"source": …, "author": …, "licence": …}}}')
+    assert said[1].startswith("0 of 1 sources are held out for validation; training refuses such a pack: add a film")
+    assert said[2] == "[1/1] one.mp4: 1 clips" and len(said) == 3
+    with pytest.raises(DataError, match="no clips of the split 'val'"):
+        PackedClips(tmp_path / "out", "val")
+
+
+def test_a_handful_of_photos_is_told_by_its_first_and_last(tmp_path: Path) -> None:
+    said = list[str]()
+    for name in ("b.png", "a.png", "c.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(DataError, match="none of the 3 files could be used"):
+        pack(tmp_path, tmp_path / "out", say=said.append)
+    assert said[0] == "[1/1] 3 photos, a.png to c.png: 0 clips"
+
+
 def test_two_processes_write_the_same_bytes_as_one(folder: Path, packed: Path, tmp_path: Path) -> None:
     small = tmp_path / "data"
     small.mkdir()

@@ -27,11 +27,14 @@ from training.data.degrade import Kind, degrade
 from training.data.flow import clip_flow
 from training.data.quality import label_soft
 from training.data.shards import INDEX, ClipRow, ShardWriter, write_index
-from training.data.sources import DataError, Source, find, hold_out
+from training.data.sources import DataError, Source, find, hold_out, ignored
 from training.data.variants import DEFAULT_LR, HELD_OUT_LR, parse_variants, variants_in_words
 
 _SHARD_BYTES = 1 << 30
 _PHOTOS_PER_UNIT = 16
+_HELD_OUT = (
+    "training refuses such a pack: add a film of another place, or two photos or more, and a --val-share above 0"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,12 @@ class Unit:
     rows: list[ClipRow] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What it holds, for people."""
+        first, last = self.sources[0].name, self.sources[-1].name
+        return first if len(self.sources) == 1 else f"{len(self.sources)} photos, {first} to {last}"
 
 
 def _known(clip: Clip, source: Source, split: str) -> dict[str, Any]:
@@ -141,7 +150,7 @@ def _run(units: list[Unit], jobs: int, plan: Plan, say: Callable[[str], None]) -
 
     def finished(unit: Unit) -> None:
         done.append(unit)
-        say(f"[{len(done)}/{len(units)}] {unit.sources[0].name}: {len(unit.rows)} clips")
+        say(f"[{len(done)}/{len(units)}] {unit.title}: {len(unit.rows)} clips")
 
     if jobs <= 1:
         for unit in units:
@@ -201,6 +210,10 @@ def pack(
     sources = find(data_dir)
     _clear(out_dir, overwrite)
     plan = Plan(out_dir, hold_out(sources, val_share, seed), seed, variants)
+    if remark := ignored(data_dir, sources):
+        say(remark)
+    if not plan.held:
+        say(f"0 of {len({s.group for s in sources})} sources are held out for validation; {_HELD_OUT}")
     done = _run(_units(sources), jobs, plan, say)
     rows = label_soft([row for unit in done for row in unit.rows])
     sizes = {name: size for unit in done for name, size in unit.sizes.items()}
@@ -211,6 +224,9 @@ def pack(
         first = next(iter(skipped.values()))
         raise DataError(f"{data_dir}: none of the {len(sources)} files could be used; the first: {first}")
     facts = _summary(rows, sizes, skipped, plan)
+    if plan.held and not (facts["val_clips"] and facts["train_clips"]):
+        what = "training" if facts["val_clips"] else "validation"
+        say(f"0 clips are left for {what}, since its files were skipped; {_HELD_OUT}")
     write_index(out_dir, rows, sizes, facts)
     return {**facts, "seconds": time.perf_counter() - begin}
 

@@ -18,6 +18,7 @@ from duovsr_vs.errors import DuoVsrError
 
 VIDEO = frozenset({".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".y4m"})
 PHOTO = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"})
+MANIFEST = "manifest.json"
 # The marks of a part at the end of a name: film_b, film-part2, film.003.
 _PART = re.compile(r"[ _.\-]+(?:[a-z]|(?:part|pt|cd|clip|seg|scene|shot)?[ _\-]?\d{1,4})$", re.IGNORECASE)
 
@@ -41,17 +42,36 @@ class Source:
     """Where the file comes from, as the manifest says, else its name."""
 
 
-def _facts(data_dir: Path) -> dict[str, dict[str, Any]]:
-    """What manifest.json, if there is one, says per file name."""
-    path = data_dir / "manifest.json"
+def _manifest(data_dir: Path) -> Any:
+    """Content of manifest.json; {} if there is none."""
+    path = data_dir / MANIFEST
     if not path.is_file():
         return {}
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}); repair it or take it away") from error
+
+
+def _facts(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """What manifest.json, if there is one, says per file name."""
+    tree = _manifest(data_dir)
     parts = [p for p in tree.values() if isinstance(p, dict)] if isinstance(tree, dict) else []
     return {name: facts for part in parts for name, facts in part.items() if isinstance(facts, dict)}
+
+
+def ignored(data_dir: Path, sources: Sequence[Source]) -> str:
+    """What manifest.json says to no effect, in one sentence; empty if nothing, or if there is none."""
+    tree, named = _manifest(data_dir), {s.path.name: s for s in sources}
+    flat = [name for name in tree if name in named] if isinstance(tree, dict) else []
+    if not tree or (not flat and named.keys() & _facts(data_dir).keys()):
+        return ""
+    what = f"what it says of {flat[0]} and the like" if flat else "it says nothing of the files that were found, and"
+    example = flat[0] if flat else sources[0].path.name
+    return (
+        f'{data_dir / MANIFEST}: {what} is ignored; group the files, {{"films": {{"{example}": {{"source": …, '
+        '"author": …, "licence": …}}}'
+    )
 
 
 def _group(path: Path, is_video: bool, origin: str | None) -> str:

@@ -19,6 +19,7 @@ from comparison_files import FRAMES, Picture, large_pictures, small_pictures, wr
 
 from duovsr_vs.cli.compare import compare_command
 from duovsr_vs.compare import comparison
+from duovsr_vs.compare.clips import Clip
 from duovsr_vs.compare.gather import entries
 from duovsr_vs.compare.places import Crop, Interest, Stretch, evenly, middle, parse_crop
 from duovsr_vs.compare.plots import Line, Scale, plot
@@ -146,7 +147,7 @@ def test_a_clip_that_ends_early_is_said_and_the_others_are_shown_as_far_as_it_go
     code, _, err = compare(film / "small.mkv", short, film / "large.mkv", "-o", page, "--frames", 3)
     assert code == 0
     assert "The shortest clip ends 4 frames earlier" in err and "ends 4 frames earlier" in page.read_text()
-    assert [frame["number"] for frame in data_of(page)["frames"]] == [0, 4]
+    assert [frame["number"] for frame in data_of(page)["frames"]] == [0, 2, 5], "evenly over what all clips have"
 
 
 def test_only_the_named_part_is_looked_at(film: Path, tmp_path: Path, compare: Run) -> None:
@@ -184,7 +185,7 @@ def test_names_from_files_cannot_become_part_of_the_page(film: Path, tmp_path: P
         (["small.mkv", "large.mkv", "-o", "p.html", "--frames", 0], 2, "1 to 100 is needed"),
         (["small.mkv", "large.mkv", "-o", "p.html", "--at", "77"], 2, "the input has 10"),
         (["small.mkv", "large.mkv", "-o", "p.html", "--at", "8", "--length", "4"], 2, "--at 8 lies outside frames 0"),
-        (["small.mkv", "large.mkv", "-o", "p.html", "--enlarge", "blurred"], 2, "bicubic or nearest is needed"),
+        (["small.mkv", "large.mkv", "-o", "p.html", "--enlarge", "blurred"], 2, "lanczos or nearest is needed"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_made_is_refused_and_nothing_is_left(
@@ -236,7 +237,8 @@ def test_the_part_shown_is_where_something_moves(tmp_path: Path) -> None:
         frame = still.copy()
         frame[64:88, 80 + 6 * n : 92 + 6 * n] = 220
         film.append(frame)
-    interest = Interest.of(str(write_clip(tmp_path / "a.mkv", film)), range(5))
+    with Clip(str(write_clip(tmp_path / "a.mkv", film))) as clip:
+        interest = Interest.of(clip, range(5))
     crop = interest.crop((512, 384), (160, 120))
     assert crop.left >= 280 and crop.top >= 200
     assert crop.left + crop.width <= 512 and crop.top + crop.height <= 384

@@ -30,7 +30,7 @@ CropOption = Annotated[
     str | None, typer.Option("--crop", help="WIDTHxHEIGHT+LEFT+TOP (default: where most moves, up to 960x540).")
 ]
 Full = Annotated[bool, typer.Option("--full", help="Whole pictures.", show_default=False)]
-Enlarge = Annotated[str, typer.Option(help="How small clips are enlarged: bicubic or nearest.")]
+Enlarge = Annotated[str, typer.Option(help="How small clips are enlarged: bicubic, lanczos or nearest.")]
 Lossless = Annotated[bool, typer.Option("--lossless", help="PNG instead of JPEG in the page.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.", show_default=False)]
 
@@ -52,8 +52,8 @@ def compare_command(
     """Make one page, or a strip of pictures, that shows clips of the same film side by side."""
     with guarded():
         kind = _kind(output)
-        if enlarge not in ("bicubic", "nearest"):
-            raise OptionError(f"--enlarge {enlarge}: bicubic or nearest is needed")
+        if enlarge not in ("bicubic", "lanczos", "nearest"):
+            raise OptionError(f"--enlarge {enlarge}: bicubic, lanczos or nearest is needed")
         from ..compare.comparison import Comparison
         from ..compare.pictures import Enlarge as How
 

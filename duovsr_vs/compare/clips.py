@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..video.colour import ColourTags, resolve_matrix
 from ..video.convert import ToRGB
 from ..video.pixels import component_arrays, to_planar
+from ..video.probe import Scan
 from ..video.reader import Frame, VideoInfo, VideoReader
 
 type Picture = NDArray[np.uint8]
@@ -68,12 +69,15 @@ def to_picture(values: NDArray[np.float32]) -> Picture:
 class Clip:
     """A video that is open for comparison: the pixels that duovsr itself would see. Used as a context manager."""
 
-    def __init__(self, source: str, threads: int = 2):
-        """Raises VideoError and FormatError as the reader does; interlaced frames are taken as whole pictures."""
-        self.reader = VideoReader(source, assume_progressive=True, threads=threads)
+    def __init__(self, source: str, threads: int = 2, *, scan: Scan | None = None, matrix: int | None = None):
+        """scan: the packet table, if it is known.  matrix: instead of the file's own.
+
+        Raises VideoError and FormatError as the reader does; interlaced frames are taken as whole pictures.
+        """
+        self.reader = VideoReader(source, assume_progressive=True, threads=threads, scan=scan)
         info = self.reader.info
         self.tags: ColourTags
-        self.tags, self.matrix_note = resolve_matrix(info.tags, info.layout, info.height, None)
+        self.tags, self.matrix_note = resolve_matrix(info.tags, info.layout, info.height, matrix)
         self._to_rgb: ToRGB | None = None
 
     @property

@@ -9,10 +9,9 @@ from typing import Literal
 
 from ..errors import FormatError, OptionError
 from ..video.interval import parse_position, resolve_interval
-from .clips import Clip
 from .findings import counted
 from .gather import Entry, View, entries, gather
-from .page import Shown, build_page
+from .page import Part, Shown, build_page
 from .pictures import Enlarge
 from .places import LONGEST, Interest, Stretch, evenly, middle, parse_crop
 from .strip import Rows, build_strip
@@ -75,25 +74,28 @@ def make(
     """
     request.check()
     clips = entries(request.paths, request.truth)
-    view = _view(request, clips)
+    stretch, missing = _stretch(request, clips)
+    view = _view(request, clips, stretch)
     begin(view.stretch.stop - view.stretch.first)
     if request.kind == "strip":
         rows = Rows()
         gather(clips, view, rows.add, advance)
         _some(rows.frames)
         return Made(build_strip(clips, view, rows), _told(view, len(rows.frames), clips))
-    shown = _Bounded(request.lossless)
+    shown = Bounded(request.lossless)
     found = gather(clips, view, shown.add, advance)
     _some(shown.frames)
-    missing = view.stretch.stop - view.stretch.first - found.seen
+    missing += view.stretch.stop - view.stretch.first - found.seen
     notes = (
         [f"The shortest clip ends {counted(missing, 'frame')} earlier; nothing is shown of those."] if missing else []
     )
-    page = build_page(clips, view, found, shown, notes)
+    page = build_page(clips, [Part("", view, found, len(shown.frames))], shown, notes)
     return Made(page.encode(), [*_told(view, len(shown.frames), clips), *(f"note     {note}" for note in notes)])
 
 
-class _Bounded(Shown):
+class Bounded(Shown):
+    """Frames as bytes, as many as a page can hold; more raise OptionError."""
+
     def add(self, number: int, time: float, crops: list) -> None:  # type: ignore[type-arg]
         super().add(number, time, crops)
         if self.size > LARGEST:
@@ -114,11 +116,11 @@ def _told(view: View, frames: int, clips: list[Entry]) -> list[str]:
     return lines + ([f"enlarged {', '.join(small)} ({view.how})"] if small else [])
 
 
-def _view(request: Comparison, clips: list[Entry]) -> View:
+def _view(request: Comparison, clips: list[Entry], stretch: Stretch) -> View:
     largest = max(clips, key=lambda entry: entry.width * entry.height)
     size = largest.width, largest.height
-    stretch = _stretch(request)
-    interest = Interest.of(request.paths[0], stretch.shown)
+    with clips[0].opened() as clip:
+        interest = Interest.of(clip, stretch.shown)
     if request.crop:
         crop = parse_crop(request.crop, size)
     else:
@@ -126,9 +128,11 @@ def _view(request: Comparison, clips: list[Entry]) -> View:
     return View(stretch, size, crop, interest.column(size, crop), request.enlarge, request.kind == "page")
 
 
-def _stretch(request: Comparison) -> Stretch:
-    """Which frames are read and shown, in numbers of the source."""
-    with Clip(request.paths[0]) as clip:
+def _stretch(request: Comparison, clips: list[Entry]) -> tuple[Stretch, int]:
+    """Which frames are read and shown, in numbers of the source, and how many are not because a clip is shorter."""
+    counts = [entry.scan.packets for entry in clips if entry.scan]
+    common, missing = min(counts, default=1), 0
+    with clips[0].opened() as clip:
         info, scan, total = clip.info, clip.reader.scan, clip.reader.total or 1
 
         def resolved(start: int | Fraction | None, length: int | Fraction | None) -> tuple[int, int]:
@@ -146,11 +150,12 @@ def _stretch(request: Comparison) -> Stretch:
         elif chosen and total > LONGEST:
             first, stop = min(chosen), max(chosen) + 1
         else:
-            first, stop = middle(total)
+            first, stop = middle(total if chosen else common)
+            missing = 0 if chosen else max(counts, default=1) - common
     count = request.frames or (PAGE_FRAMES if request.kind == "page" else STRIP_FRAMES)
     outside = [number for number in chosen if not first <= number < stop]
     if outside:
         raise OptionError(
             f"--at {outside[0]} lies outside frames {first} to {stop - 1}, which --start and --length name"
         )
-    return Stretch.of(first, stop, chosen or evenly(first, stop, count))
+    return Stretch.of(first, stop, chosen or evenly(first, stop, count)), missing

@@ -19,6 +19,7 @@ from ..metrics.perceptual import MissingPluginError, ssimulacra2
 from ..metrics.resample import resize
 from ..metrics.temporal import Motion
 from ..video.colour import TRANSFER_HDR
+from ..video.probe import Scan
 from .clips import Clip, Picture, Shot
 from .pictures import Enlarge, at_size, column_of
 from .places import Crop, Stretch
@@ -39,6 +40,15 @@ class Entry:
     width: int
     height: int
     notes: tuple[str, ...] = ()
+    first: int = 0
+    """Frame of the source that the clip begins with."""
+    scan: Scan | None = None
+    matrix: int | None = None
+    """Instead of the file's own."""
+
+    def opened(self) -> Clip:
+        """The clip, to be read once."""
+        return Clip(self.path, scan=self.scan, matrix=self.matrix)
 
 
 @dataclass
@@ -96,11 +106,13 @@ def entries(paths: list[str], truth: str | None) -> list[Entry]:
     for n, (path, name) in enumerate(zip(every, _names(every), strict=True)):
         with Clip(path) as clip:
             role: Role = "source" if n == 0 else "truth" if truth and n == len(paths) else "clip"
-            found.append(Entry(name, path, role, clip.info.width, clip.info.height, _notes(clip)))
+            size = clip.info.width, clip.info.height
+            found.append(Entry(name, path, role, *size, notes_on(clip), scan=clip.reader.scan))
     return found
 
 
-def _notes(clip: Clip) -> tuple[str, ...]:
+def notes_on(clip: Clip) -> tuple[str, ...]:
+    """What pictures of a clip do not show."""
     info = clip.info
     hdr = TRANSFER_HDR.get(info.tags.transfer)
     notes = [f"{hdr} code values, without tone mapping"] * bool(hdr)
@@ -131,17 +143,16 @@ def gather(clips: list[Entry], view: View, show: Show, advance: Callable[[], Non
     found = Gathered([Series() for _ in clips], [[] for _ in clips])
     walk = _Walk(clips, view, found)
     with ExitStack() as stack:
-        opened = [stack.enter_context(Clip(entry.path)) for entry in clips]
-        for number, shots in _in_step(opened, view.stretch):
+        streams = [_shots(stack.enter_context(entry.opened()), entry, view.stretch) for entry in clips]
+        for number, shots in enumerate(zip(*streams, strict=False), view.stretch.first):
             walk.step(number, shots, show)
             found.seen += 1
             advance()
     return found
 
 
-def _in_step(clips: list[Clip], stretch: Stretch) -> Iterator[tuple[int, tuple[Shot, ...]]]:
-    streams = [clip.shots(stretch.first, stretch.stop) for clip in clips]
-    return enumerate(zip(*streams, strict=False), stretch.first)
+def _shots(clip: Clip, entry: Entry, stretch: Stretch) -> Iterator[Shot]:
+    return clip.shots(stretch.first - entry.first, stretch.stop - entry.first)
 
 
 class _Walk:

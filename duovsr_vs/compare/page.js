@@ -25,8 +25,8 @@
     const ratio = window.devicePixelRatio || 1;
     const width = Math.max(1, Math.round(stage.clientWidth * ratio));
     const fit = Math.min(width / data.width, (window.innerHeight * 0.8 * ratio) / data.height);
-    const height = Math.max(1, Math.round(data.height * fit));
     const scale = state.zoom || fit;
+    const height = Math.max(1, Math.round(data.height * Math.min(fit, scale)));
     const place = (room, size, pan) => Math.round((room - size) / 2 + pan);
     const across = data.width * scale, down = data.height * scale;
     return {
@@ -103,13 +103,15 @@
     byId("frame").value = state.frame;
     byId("frame").setAttribute("aria-valuetext", `frame ${frame.number}`);
     byId("split").value = state.split * 100;
-    const where = `frame ${frame.number}, ${frame.time.toFixed(3)} s (${state.frame + 1} of ${data.frames.length})`;
+    const name = data.parts[frame.part] ? `, ${data.parts[frame.part]}` : "";
+    const where = `frame ${frame.number}, ${frame.time.toFixed(3)} s${name} (${state.frame + 1} of ${data.frames.length})`;
     if (byId("where").textContent !== where) byId("where").textContent = where;
     byId("tag-left").textContent = left.label;
     byId("tag-right").textContent = right.label;
     canvas.setAttribute("aria-label", `Frame ${frame.number}: left ${left.label}, right ${right.label}`);
     for (const button of document.querySelectorAll("[data-zoom]"))
       button.setAttribute("aria-pressed", String(Number(button.dataset.zoom) === state.zoom));
+    byId("parts").childNodes.forEach((button, n) => button.setAttribute("aria-pressed", String(n === frame.part)));
     byId("back").disabled = state.frame === 0;
     byId("ahead").disabled = state.frame === data.frames.length - 1;
     mark(frame.number);
@@ -130,6 +132,7 @@
     for (const strip of document.querySelectorAll(".strip")) {
       const column = Math.round((number - strip.dataset.first) / strip.dataset.step);
       strip.querySelector("i").style.left = `${((column + 0.5) / strip.dataset.count) * 100}%`;
+      strip.querySelector("i").hidden = column < 0 || column >= strip.dataset.count;
     }
   }
 
@@ -209,6 +212,14 @@
     data.clips.forEach((clip, n) => byId(side).add(new Option(`${n + 1}: ${clip.label}`, n)));
     byId(side).addEventListener("change", (event) => show({ [side]: Number(event.target.value) }));
   }
+  for (const [part, name] of data.parts.length > 1 ? data.parts.entries() : []) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = name;
+    button.addEventListener("click", () => show({ frame: data.frames.findIndex((frame) => frame.part === part) }));
+    byId("parts").append(button);
+  }
+  byId("parts").hidden = data.parts.length < 2;
   byId("frame").max = data.frames.length - 1;
   byId("frame").addEventListener("input", (event) => show({ frame: Number(event.target.value) }));
   byId("split").addEventListener("input", (event) => show({ split: event.target.value / 100 }));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from html import escape
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from .plots import Line, Scale, plot, swatch
 _HERE = Path(__file__).parent
 _PROFILE_WIDTH = 16
 """Pixels on the screen that a moment of a profile gets at most."""
+_PROFILE_LEAST = 300
+"""Of a whole profile, where there is so much room; its label stands above it."""
 _PLOTS = (
     (
         "Shrink-back",
@@ -52,34 +54,64 @@ class Shown:
         return sum(4 * len(image) // 3 for _, _, images in self.frames for image in images)
 
 
-def build_page(clips: list[Entry], view: View, found: Gathered, shown: Shown, notes: list[str]) -> str:
-    """The whole page. notes: further sentences for its last section."""
-    sections = [_table(clips, found), _profiles(clips, view, found), _plots(clips, view, found)]
-    parts = {
-        "title": escape(" / ".join(entry.name for entry in clips)),
-        "heading": " / ".join(_breakable(entry.name) for entry in clips),
-        "subtitle": escape(_subtitle(clips, view, found, shown)),
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the film that was walked through. name: for people, "" where there is only one.  shown: how many of the
+    page's frames are of this part.
+    """
+
+    name: str
+    view: View
+    found: Gathered
+    shown: int
+
+
+def build_page(clips: list[Entry], parts: list[Part], shown: Shown, notes: list[str], title: str = "") -> str:
+    """The whole page. parts: all of them show crops of one size.  notes: further sentences for its last section."""
+    merged = _merged([part.found for part in parts])
+    sections = [_table(clips, merged), _profiles(clips, parts)]
+    sections += [_plots(clips, part.view, part.found) for part in parts if len(parts) == 1]
+    fields = {
+        "title": escape(title or " / ".join(entry.name for entry in clips)),
+        "heading": _breakable(title) if title else " / ".join(_breakable(entry.name) for entry in clips),
+        "subtitle": escape(_subtitle(clips, parts, shown)),
         "style": _read("page.css"),
         "script": _read("page.js"),
         "sections": "\n".join(filter(None, sections)),
-        "notes": "".join(f"<li>{escape(note)}</li>" for note in [*_how(clips, view, found), *notes]),
-        "data": _data(clips, view, shown),
+        "notes": "".join(f"<li>{escape(note)}</li>" for note in [*_how(clips, parts[0].view, merged), *notes]),
+        "data": _data(clips, parts, shown),
     }  # fmt: skip
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read("page.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: fields[match[1]], _read("page.html"))
+
+
+def _merged(parts: list[Gathered]) -> Gathered:
+    """What was found in several parts as if it were one."""
+    series = [Series() for _ in parts[0].series]
+    for part in parts:
+        for whole, one in zip(series, part.series, strict=True):
+            for each in fields(Series):
+                if each.name != "truth":
+                    getattr(whole, each.name).extend(getattr(one, each.name))
+            for name, values in one.truth.items():
+                whole.truth.setdefault(name, []).extend(values)
+    missing = list(dict.fromkeys(name for part in parts for name in part.missing))
+    return Gathered(series, [], sum(part.seen for part in parts), missing)
 
 
 def _read(name: str) -> str:
     return (_HERE / name).read_text("utf-8")
 
 
-def _data(clips: list[Entry], view: View, shown: Shown) -> str:
+def _data(clips: list[Entry], parts: list[Part], shown: Shown) -> str:
+    view, owners = parts[0].view, [n for n, part in enumerate(parts) for _ in range(part.shown)]
     facts = {
         "width": view.crop.width,
         "height": view.crop.height,
         "clips": [{"label": _label(entry, view)} for entry in clips],
+        "parts": [part.name for part in parts],
         "frames": [
-            {"number": number, "time": round(time, 6), "images": [data_uri(image) for image in images]}
-            for number, time, images in shown.frames
+            {"number": number, "time": round(time, 6), "part": part, "images": [data_uri(image) for image in images]}
+            for part, (number, time, images) in zip(owners, shown.frames, strict=True)
         ],
     }
     return json.dumps(facts, allow_nan=False).replace("<", "\\u003c")
@@ -94,14 +126,18 @@ def _label(entry: Entry, view: View) -> str:
     return f"{entry.name}{role}, enlarged ×{factor:.3g}, {view.how}"
 
 
-def _subtitle(clips: list[Entry], view: View, found: Gathered, shown: Shown) -> str:
+def _subtitle(clips: list[Entry], parts: list[Part], shown: Shown) -> str:
+    view, crop = parts[0].view, parts[0].view.crop
     sizes = ", ".join(dict.fromkeys(f"{entry.width}x{entry.height}" for entry in clips))
-    whole = (view.crop.width, view.crop.height) == view.size
-    part = "whole pictures" if whole else f"part {view.crop} of {view.size[0]}x{view.size[1]}"
-    first = view.stretch.first
+    cut = str(crop) if len(parts) == 1 else f"{crop.width}x{crop.height}"
+    part = f"part {cut} of {view.size[0]}x{view.size[1]}"
+    spans = " and ".join(
+        f"{one.view.stretch.first} to {one.view.stretch.first + max(one.found.seen - 1, 0)}" for one in parts
+    )
     return (
-        f"{sizes}; {counted(len(shown.frames), 'frame')} of {first} to {first + max(found.seen - 1, 0)}, "
-        f"{part}, {'PNG' if shown.lossless else 'JPEG'}, {shown.size / 1e6:.1f} MB of pictures"
+        f"{sizes}; {counted(len(shown.frames), 'frame')} of {spans}, "
+        f"{'whole pictures' if (crop.width, crop.height) == view.size else part}, "
+        f"{'PNG' if shown.lossless else 'JPEG'}, {shown.size / 1e6:.1f} MB of pictures"
     )
 
 
@@ -195,30 +231,36 @@ def _table(clips: list[Entry], found: Gathered) -> str:
 
 
 def _profile(n: int, entry: Entry, columns: list[Picture], view: View) -> str:
-    name, width = escape(_label(entry, view)), _PROFILE_WIDTH * len(columns)
+    name, width = escape(_label(entry, view)), max(_PROFILE_WIDTH * len(columns), _PROFILE_LEAST)
     image = data_uri(encoded(profile_picture(columns), lossless=True))
     times = f'data-first="{view.stretch.first}" data-step="{view.stretch.profile}" data-count="{len(columns)}"'
     return (
-        f'<figure style="flex-basis:{width}px"><figcaption>{swatch(n)}{name}</figcaption>'
+        f'<figure style="--w:{width}px"><figcaption>{swatch(n)}{name}</figcaption>'
         f'<div class="strip" style="max-width:{width}px" {times}>'
         f'<img src="{image}" alt="Temporal profile of {name}" height="{len(columns[0])}"><i></i></div></figure>'
     )
 
 
-def _profiles(clips: list[Entry], view: View, found: Gathered) -> str:
-    if not all(found.profiles) or len(found.profiles[0]) < 2:
+def _profiles(clips: list[Entry], parts: list[Part]) -> str:
+    body = "".join(_profiles_of(clips, part) for part in parts)
+    return f"<section><h2>Over time</h2>{body}</section>" if body else ""
+
+
+def _profiles_of(clips: list[Entry], part: Part) -> str:
+    view, profiles = part.view, part.found.profiles
+    if not all(profiles) or len(profiles[0]) < 2:
         return ""
     figures = [
-        _profile(n, entry, columns, view) for n, (entry, columns) in enumerate(zip(clips, found.profiles, strict=True))
+        _profile(n, entry, columns, view) for n, (entry, columns) in enumerate(zip(clips, profiles, strict=True))
     ]
     first, step = view.stretch.first, view.stretch.profile
     every = "every frame" if step == 1 else f"every {step}th frame"
     return (
-        '<section><h2>Over time</h2><p class="soft">'
+        f'{f"<h3>{escape(part.name.capitalize())}</h3>" if part.name else ""}<p class="soft">'
         f"A column of pixels ({view.column} from the left, rows {view.rows.start} to {view.rows.stop - 1}), time from "
         f"left to right, {every} from {first} on. Flicker shows as vertical stripes.</p>"
-        f'<div class="profiles">{"".join(figures)}</div></section>'
-    )  # fmt: skip
+        f'<div class="profiles">{"".join(figures)}</div>'
+    )
 
 
 def _plots(clips: list[Entry], view: View, found: Gathered) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 
 from .clips import Picture
 
-type Enlarge = Literal["bicubic", "nearest"]
+type Enlarge = Literal["bicubic", "lanczos", "nearest"]
 QUALITY = 90
-_INTERPOLATION = {"bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST_EXACT}
-_SAMPLING = {"bicubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
+_SMOOTH = {"bicubic": cv2.INTER_CUBIC, "lanczos": cv2.INTER_LANCZOS4}
+_INTERPOLATION = {**_SMOOTH, "nearest": cv2.INTER_NEAREST_EXACT}
+_SAMPLING = {**_SMOOTH, "nearest": cv2.INTER_NEAREST}
 _BAND, _PAPER, _INK = 22, 255, (30, 30, 30)
 
 

@@ -89,13 +89,12 @@ class Interest:
     worth: Plane
 
     @classmethod
-    def of(cls, source: str, numbers: Sequence[int]) -> Interest:
-        """From a few of those frames."""
+    def of(cls, clip: Clip, numbers: Sequence[int]) -> Interest:
+        """From a few of those frames of a clip that nobody has read yet."""
         step = max(1, -(-len(numbers) // LOOKED_AT))
         wanted = set(numbers[::step])
-        with Clip(source) as clip:
-            shots = clip.shots(min(wanted), max(wanted) + 1)
-            planes = np.stack([shot.brightness() for shot in shots if shot.frame.number in wanted])
+        shots = clip.shots(min(wanted), max(wanted) + 1)
+        planes = np.stack([shot.brightness() for shot in shots if shot.frame.number in wanted])
         detail = np.mean([np.abs(cv2.Laplacian(plane, cv2.CV_32F)) for plane in planes], axis=0)
         movement = cv2.GaussianBlur(np.abs(planes - planes.mean(axis=0)).mean(axis=0), (0, 0), 2)
         return cls(np.asarray(detail * (movement + 1e-3), np.float32))

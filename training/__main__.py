@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads of the loader and of the networks share the cores
 
-from duovsr_vs.errors import DuoVsrError, OptionError
+from duovsr_vs.errors import DuoVsrError
 from training.presets import RECIPES
+from training.ranges import RecipeError
 from training.recipes import STAGES, Recipe
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
     try:
         return dispatch(known.command, rest + arguments[1:])
+    except RecipeError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (DuoVsrError, OSError) as error:
         print(error, file=sys.stderr)
         return 128 + int(error.number) if hasattr(error, "number") else 1
@@ -113,9 +119,7 @@ def train(command: str, arguments: list[str]) -> int:
 
 
 def resolve(base: Recipe, overrides: list[str], prog: str) -> Recipe:
-    """The recipe with its overrides. OptionError: a field that it does not have; the nearest is named."""
-    import tyro
-
+    """The recipe with its overrides. RecipeError: a field that it does not have, the nearest named; a bad value."""
     known = field_names(base)
     for word in overrides:
         name = word.split("=")[0].removeprefix("--").replace("-", "_")
@@ -123,8 +127,25 @@ def resolve(base: Recipe, overrides: list[str], prog: str) -> Recipe:
             parts = (name if "no_" not in name else name.replace("no_", "", 1)), *known
             near = difflib.get_close_matches(parts[0], parts[1:], n=1, cutoff=0.5)
             hint = f"did you mean --{near[0].replace('_', '-')}?" if near else "--fields lists those that it has"
-            raise OptionError(f"the recipe has no field {word.split('=')[0]}; {hint}")
-    return tyro.cli(Recipe, default=base, args=overrides, prog=prog)
+            raise RecipeError(f"the recipe has no field {word.split('=')[0]}; {hint}")
+    return parsed(base, overrides, prog)
+
+
+def parsed(base: Recipe, overrides: list[str], prog: str) -> Recipe:
+    """By tyro, whose framed complaint becomes one sentence."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(Recipe, default=base, args=overrides, prog=prog)
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        _, *parts = re.split(r"^.*(?:─────|-----).*$", said.getvalue(), flags=re.MULTILINE)  # first its title
+        told = " ".join(parts[0].replace("│", " ").split()) if parts else said.getvalue()
+        told = told.removeprefix("Error parsing ").rstrip(".")
+        raise RecipeError(f"{told}; --fields lists what each field may be") from ended
 
 
 def field_names(recipe: object, prefix: str = "") -> list[str]:

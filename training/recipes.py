@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from math import inf
 from typing import Any, Literal
 
-from duovsr_vs.errors import OptionError
 from duovsr_vs.model.config import PRESETS
+from training.ranges import (
+    COUNT,
+    DECAY,
+    FINITE,
+    NATURAL,
+    PART,
+    POSITIVE,
+    SEVERAL,
+    SHARE,
+    Range,
+    RecipeError,
+    refused,
+    require,
+)
 
 STAGES = ("autoencoder", "regression", "teacher", "guided", "progressive", "dual_stream", "preference")
 """All stages in the order of a run; a recipe lists those that it uses."""
 
 
-def require(**conditions: bool) -> None:
-    """OptionError that names the first field whose condition does not hold."""
-    for name, good in conditions.items():
-        if not good:
-            raise OptionError(f"the recipe's {name} is out of range; see its description in training/recipes.py")
+PATCH = Range("even, 16 or more", lambda x: x >= 16 and x % 2 == 0)
+STEPS_OF_HALVING = Range("a power of two, 2 or more", lambda x: x >= 2 and int(x) & (int(x) - 1) == 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +64,18 @@ class StageRecipe:
 
     def __post_init__(self) -> None:
         require(
-            steps=self.steps >= 1,
-            learning_rate=self.learning_rate > 0,
-            batch=self.batch >= 1,
-            patch=self.patch >= 16 and self.patch % 2 == 0,
-            frames=self.frames >= 2,
-            ema=0 <= self.ema < 1,
-            clip=self.clip > 0,
-            warmup=self.warmup >= 0,
-            temporal=self.temporal >= 0,
-            consistency=self.consistency >= 0,
-            weight_decay=self.weight_decay >= 0,
+            self,
+            steps=COUNT,
+            learning_rate=POSITIVE,
+            batch=COUNT,
+            patch=PATCH,
+            frames=SEVERAL,
+            ema=DECAY,
+            clip=POSITIVE,
+            warmup=NATURAL,
+            temporal=NATURAL,
+            consistency=NATURAL,
+            weight_decay=NATURAL,
         )
 
 
@@ -78,7 +90,7 @@ class AutoencoderRecipe(StageRecipe):
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
-        require(unit=self.unit >= 0, statistics=self.statistics >= 1)
+        require(self, unit=NATURAL, statistics=COUNT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +116,7 @@ class TeacherRecipe(StageRecipe):
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
-        require(
-            soft=0 <= self.soft <= 1,
-            drop=0 <= self.drop <= 1,
-            noise_only=0 <= self.noise_only <= 1,
-            shift=self.shift > 0,
-        )
+        require(self, soft=SHARE, drop=SHARE, noise_only=SHARE, shift=POSITIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +130,10 @@ class GuidedRecipe(StageRecipe):
     shift: float = 1.0
     """Of the times that are drawn, as the teacher's."""
 
+    def __post_init__(self) -> None:
+        StageRecipe.__post_init__(self)
+        require(self, guidance=FINITE, shift=POSITIVE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressiveRecipe(StageRecipe):
@@ -135,7 +146,7 @@ class ProgressiveRecipe(StageRecipe):
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
-        require(start_steps=self.start_steps >= 2 and self.start_steps & (self.start_steps - 1) == 0)
+        require(self, start_steps=STEPS_OF_HALVING, shift=POSITIVE)
 
     @property
     def rounds(self) -> int:
@@ -188,14 +199,24 @@ class DualStreamRecipe(StageRecipe):
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
         require(
-            aux_per_student=self.aux_per_student >= 1,
-            low=0 < self.low < self.high <= 1,
-            start_blend=0 <= self.start_blend <= 1,
-            late=self.late >= 0,
-            matching=self.matching >= 0,
-            adversarial=self.adversarial >= 0,
-            feature=self.feature >= 0,
+            self,
+            aux_per_student=COUNT,
+            low=PART,
+            high=PART,
+            shift=POSITIVE,
+            start_blend=SHARE,
+            late=NATURAL,
+            matching=NATURAL,
+            matching_end=NATURAL,
+            adversarial=NATURAL,
+            feature=NATURAL,
+            smoothness=NATURAL,
+            paired=NATURAL,
+            fake_learning_rate=POSITIVE,
+            head_learning_rate=POSITIVE,
         )
+        if self.low >= self.high:
+            raise refused(self, "low", f"it must be below high, which is {self.high:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,19 +260,29 @@ class PreferenceRecipe(StageRecipe):
 
     def __post_init__(self) -> None:
         StageRecipe.__post_init__(self)
+        ranking = {name: NATURAL for name in self.__slots__ if name.startswith("rank_")}
         require(
-            pairs=self.pairs >= 1,
-            candidates=self.candidates >= 2,
-            beta=self.beta > 0,
-            anchor=self.anchor >= 0,
-            truth_share=0 <= self.truth_share <= 1,
-            at_one=0 <= self.at_one <= 1,
-            low=0 < self.low <= 1,
-            refresh=0 < self.refresh <= 1,
-            noise_scale=0 <= self.noise_scale[0] <= self.noise_scale[1],
-            latent_gain=0 < self.latent_gain[0] <= self.latent_gain[1],
-            mixed=0 <= self.mixed <= 1,
+            self,
+            pairs=COUNT,
+            candidates=SEVERAL,
+            beta=POSITIVE,
+            anchor=NATURAL,
+            truth_share=SHARE,
+            at_one=SHARE,
+            low=PART,
+            refresh=PART,
+            noise_scale=NATURAL,
+            latent_gain=POSITIVE,
+            mixed=SHARE,
+            stop_after=COUNT,
+            **ranking,
         )
+        for name in ("noise_scale", "latent_gain"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise refused(self, name, "the first number must not be above the second")
+        if not any(getattr(self, name) for name in ranking):
+            raise RecipeError(f"{', '.join(ranking)} are all 0; one above 0 is needed to rank candidates")
 
 
 def _regression() -> RegressionRecipe:
@@ -302,17 +333,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.model not in PRESETS:
-            raise OptionError(f"the recipe's model is {self.model!r}; known are {', '.join(PRESETS)}")
+            raise refused(self, "model", f"known are {', '.join(PRESETS)}")
         known = [stage for stage in STAGES if stage in self.stages]
-        if tuple(known) != self.stages:
-            raise OptionError(f"the recipe's stages are {self.stages}; they must be some of {STAGES}, in this order")
+        if not known or tuple(known) != self.stages:
+            raise refused(self, "stages", f"it must be some of {', '.join(STAGES)}, in this order")
+        weights = [1.0] if self.lr_kinds is None else list(self.lr_kinds.values())
+        if min(weights, default=0) < 0 or not 0 < sum(weights) < inf:
+            raise refused(self, "lr_kinds", "weights must be 0 or more, and one above 0")
         require(
-            stages=len(self.stages) > 0,
-            video_share=0 <= self.video_share <= 1,
-            log_every=self.log_every >= 1,
-            save_every=self.save_every >= 1,
-            evaluate_every=self.evaluate_every >= 1,
-            evaluate_clips=self.evaluate_clips >= 1,
+            self,
+            seed=NATURAL,
+            video_share=SHARE,
+            log_every=COUNT,
+            save_every=COUNT,
+            evaluate_every=COUNT,
+            evaluate_clips=COUNT,
         )
 
     def to_json(self) -> str:

@@ -57,6 +57,13 @@ Matrix = Annotated[str | None, _option(ENCODE, "Matrix of the input: 709, 170m, 
 AssumeProgressive = Annotated[bool, _flag(ENCODE, "Take interlaced frames as whole pictures.", "--assume-progressive")]
 Overwrite = Annotated[bool, _flag(ENCODE, "Replace an existing output.", "--overwrite")]
 Resume = Annotated[bool, _flag(ENCODE, "Go on with an output that was begun before.", "--resume")]
+Preview = Annotated[
+    float | None,
+    _option(
+        PART, "Only look: seconds at three places (with --start there), a page, an estimate.", metavar="SECONDS",
+        min=0.04, max=60,
+    ),
+]  # fmt: skip
 Report = Annotated[str | None, _option(ENCODE, "Write what was kept as JSON to this file.", metavar="FILE")]
 
 Device = Annotated[str, _option(RUN, "auto, cpu, cuda or cuda:N.")]

@@ -59,6 +59,7 @@ def upscale(
     no_scene_cut: a.NoSceneCut = False,
     start: a.Start = None,
     frames: a.Frames = None,
+    preview: a.Preview = None,
     codec: a.Codec = None,
     crf: a.Crf = None,
     pix_fmt: a.PixFmt = None,
@@ -93,7 +94,12 @@ def upscale(
             assume_progressive=assume_progressive, overwrite=overwrite, resume=resume, report=report, workers=workers,
             segment=segment,
         )  # fmt: skip
-        code = run(request, sources)
+        if preview is None:
+            code = run(request, sources)
+        else:
+            from .preview import run as run_preview
+
+            code = run_preview(request, sources, preview)
     raise typer.Exit(code)
 
 

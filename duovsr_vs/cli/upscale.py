@@ -82,7 +82,7 @@ def _in_one_go(job: Job, upscaler: Upscaler, progress: Progress, reporter: Repor
     if job.pending is not None:
         stack.enter_context(job.pending)
     with progress:
-        written = _execute(job, upscaler, progress)
+        written = execute(job, upscaler, progress)
     if job.pending is not None:
         reporter.check(job, upscaler.plan, job.pending.part, written)
         job.pending.commit()
@@ -92,7 +92,7 @@ def _in_one_go(job: Job, upscaler: Upscaler, progress: Progress, reporter: Repor
     return Outcome(written, upscaler.redone, reader.restamped, reader.missing, damaged)
 
 
-def _execute(job: Job, upscaler: Upscaler, progress: Progress) -> int:
+def execute(job: Job, upscaler: Upscaler, progress: Progress) -> int:
     """The pipeline from decoder to checked file; the number of frames written."""
     from .engine_feed import process_for
 

@@ -104,15 +104,20 @@ def entries(paths: list[str], truth: str | None) -> list[Entry]:
     every = paths + ([truth] if truth else [])
     found = []
     for n, (path, name) in enumerate(zip(every, _names(every), strict=True)):
-        with Clip(path) as clip:
-            role: Role = "source" if n == 0 else "truth" if truth and n == len(paths) else "clip"
-            size = clip.info.width, clip.info.height
-            found.append(Entry(name, path, role, *size, notes_on(clip), scan=clip.reader.scan))
+        found.append(entry_of(path, name, "source" if n == 0 else "truth" if truth and n == len(paths) else "clip"))
     return found
 
 
-def notes_on(clip: Clip) -> tuple[str, ...]:
-    """What pictures of a clip do not show."""
+def entry_of(
+    path: str, name: str, role: Role, *, first: int = 0, scan: Scan | None = None, matrix: int | None = None
+) -> Entry:
+    """One clip; scan: its packet table, if it is known. Opens it once; raises VideoError and FormatError."""
+    with Clip(path, scan=scan, matrix=matrix) as clip:
+        info = clip.info
+        return Entry(name, path, role, info.width, info.height, _notes(clip), first, clip.reader.scan, matrix)
+
+
+def _notes(clip: Clip) -> tuple[str, ...]:
     info = clip.info
     hdr = TRANSFER_HDR.get(info.tags.transfer)
     notes = [f"{hdr} code values, without tone mapping"] * bool(hdr)

@@ -109,6 +109,26 @@ def test_a_begun_file_of_a_batch_is_refused_alone_and_resumed_with_the_others(
     assert not (out / ".long.mkv.duovsr").exists()
 
 
+def test_what_a_killed_clean_up_left_is_cleared_and_the_file_skipped(
+    films: Path, tmp_path: Path, tiny_model: Path, cli: Cli
+) -> None:
+    out = tmp_path / "out"
+    common = ["upscale", films, "-o", f"{out}/", "--model", tiny_model]
+    assert cli(*common)[0] == 0
+    for name, facts in (("a.mkv", (out / "a.mkv").stat()), ("deep/b.mkv", None)):
+        left = out / name.replace("b.mkv", ".b.mkv.duovsr").replace("a.mkv", ".a.mkv.duovsr")
+        left.mkdir()
+        (left / "000000.json").write_text("{}")
+        if facts is not None:
+            final = {"bytes": facts.st_size, "modified": facts.st_mtime_ns}
+            (left / "final.json").write_text(json.dumps(final))
+            (left / "manifest.json").write_text("{}")
+    code, _, err = cli(*common)
+    assert (code, err.count("skipped  ")) == (0, 2)
+    assert files(out) == ["a.mkv", "deep/b.mkv"]
+    assert not list(out.rglob("*.duovsr"))
+
+
 def test_a_report_of_one_file_tells_what_was_kept(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
     source = make_video(tmp_path / "a.mkv", 12, sound=True, chapters=True)
     told = []

@@ -238,16 +238,34 @@ def test_resume_where_nothing_was_begun_begins_and_where_all_is_done_does_nothin
     assert cli("upscale", film, "-o", "-", "--resume", "--model", tiny_model)[0] == 2
 
 
+@pytest.mark.parametrize("cleared", ["nothing", "manifest", "segments"])
 def test_a_run_killed_after_its_last_rename_is_only_cleared_away(
-    broken: Path, whole: bytes, tiny_model: Path, cli: Cli
+    broken: Path, whole: bytes, tiny_model: Path, cli: Cli, cleared: str
 ) -> None:
+    folder = broken / ".b.mkv.duovsr"
     (broken / "b.mkv").write_bytes(whole)
     found = (broken / "b.mkv").stat()
-    facts = {"bytes": found.st_size, "modified": found.st_mtime_ns}
-    (broken / ".b.mkv.duovsr" / "final.json").write_text(json.dumps(facts))
-    code, _, err = cli("upscale", broken / "a.mkv", "-o", broken / "b.mkv", "--model", tiny_model, "--resume")
-    assert (code, "is there already" in err) == (0, True)
+    (folder / "final.json").write_text(json.dumps({"bytes": found.st_size, "modified": found.st_mtime_ns}))
+    for name in {"nothing": [], "manifest": ["manifest.json"], "segments": ["manifest.json", "final.json"]}[cleared]:
+        (folder / name).unlink()
+    common = ["upscale", broken / "a.mkv", "--model", tiny_model, "--segment", 8]
+    if cleared == "manifest":  # the next run need not be one that resumes
+        code, _, err = cli(*common, "-o", broken / "b.mkv")
+        assert (code, "b.mkv exists; give --overwrite" in err) == (1, True)
+    else:
+        code, _, err = cli(*common, "-o", broken / "b.mkv", "--resume")
+        assert (code, "is there already" in err) == (0, True)
     assert sorted(p.name for p in broken.iterdir()) == ["a.mkv", "b.mkv"]
+    assert (broken / "b.mkv").read_bytes() == whole
+
+
+def test_a_folder_that_another_run_holds_is_not_cleared_away(broken: Path, tiny_model: Path, cli: Cli) -> None:
+    folder = SegmentFolder(broken / ".b.mkv.duovsr", "b.mkv")
+    (folder.path / "manifest.json").unlink()
+    with folder.locked():
+        code, _, err = cli("upscale", broken / "a.mkv", "-o", broken / "b.mkv", "--model", tiny_model, "--resume")
+    assert (code, "is being written by another duovsr" in err) == (1, True)
+    assert (folder.path / "000001.json").exists()
 
 
 def test_an_older_output_stays_until_the_new_one_is_whole(broken: Path, whole: bytes, tiny_model: Path) -> None:
@@ -478,5 +496,4 @@ def test_kill_at_random_moments_again_and_again_changes_nothing(
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "b.mkv").read_bytes() == whole
-    # A kill between the rename and the clean-up may leave the segments behind, and nothing else.
-    assert {p.name for p in tmp_path.iterdir()} <= {"b.mkv", ".b.mkv.duovsr"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.mkv"]

@@ -10,10 +10,12 @@ from pathlib import Path
 from ..errors import DuoVsrError, OptionError, VideoError
 from ..model.registry import resolve
 from ..video.encoding import MUXERS
-from ..video.output import exists, segment_folder
+from ..video.output import exists
 from ..video.sequence import is_pattern
 from .exits import DAMAGED, FAILED, say
+from .long import unfinished
 from .progress import clock
+from .render import opened_folder
 from .report import Reporter
 from .request import Request
 from .upscale import Result
@@ -123,10 +125,11 @@ def _one(request: Request, target: Target, earlier: Sequence[Target], reporter: 
             if other.output == target.output:
                 raise VideoError(f"{other.source} becomes {output}, too; upscale this one into another folder")
         target.output.parent.mkdir(parents=True, exist_ok=True)
-        if exists(output) and not request.overwrite and not segment_folder(output).exists():
+        own = replace(request, source=target.source, output=output)
+        if exists(output) and not request.overwrite and unfinished(opened_folder(own), output) is None:
             result = Result(0, "there already")
         else:
-            result = run_one(replace(request, source=target.source, output=output), reporter)
+            result = run_one(own, reporter)
     except (DuoVsrError, OSError, MemoryError) as error:
         text = str(error) or "there is not enough memory"
         say(f"duovsr: {text}")

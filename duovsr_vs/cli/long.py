@@ -37,20 +37,31 @@ class Outcome:
 
 
 def settle(request: Request, folder: SegmentFolder) -> bool:
-    """Whether an output has been begun in segments. A job that was killed after its last rename is cleared away.
+    """Whether an output has been begun in segments. What a job that was killed after its last rename left is cleared.
 
     Raises VideoError when it has been begun and is neither to be resumed nor to be begun again.
     """
-    manifest, final = folder.manifest(), folder.final()
-    if manifest is not None and final is not None and final == _facts(Path(request.output)):
-        folder.remove()
-        return False
+    manifest = unfinished(folder, request.output)
     if manifest is not None and not request.resume and not request.overwrite:
         raise VideoError(
             f"{request.output} was begun before ({_kept(folder, _grid_of(manifest))}); give --resume to go on, or "
             "--overwrite to begin again"
         )
     return manifest is not None and request.resume
+
+
+def unfinished(folder: SegmentFolder, output: str) -> Facts | None:
+    """The manifest of an output that is not finished. Beside a finished one a folder is only left over: it goes.
+
+    Raises VideoError when another duovsr works in that folder.
+    """
+    manifest, final = folder.manifest(), folder.final()
+    finished = final is not None and final == _facts(Path(output))
+    if not folder.path.is_dir() or not (manifest is None or finished):
+        return manifest
+    with folder.locked():  # without a manifest: left by a clean-up that was killed, or about to be begun
+        folder.remove()
+    return None
 
 
 def grid_of(job: Job, upscaler: Upscaler, begun: bool) -> Grid | None:

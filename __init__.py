@@ -29,7 +29,7 @@ async def comfy_entrypoint() -> Any:
 def _check_version() -> None:
     import sys
 
-    if sys.version_info < (3, 12):  # noqa: UP036: ComfyUI runs on older ones and does not look at pyproject.toml
+    if sys.version_info < (3, 12):  # noqa: UP036 (ComfyUI runs on older ones, too)
         raise ImportError(f"DUO-VSR needs Python 3.12 or newer, and this is {sys.version.split()[0]}")
     from comfyui_version import __version__ as found  # type: ignore[import-not-found]
 

@@ -68,6 +68,16 @@ class Encoding:
         return ", ".join([self.codec, self.pix_fmt, *named])
 
 
+X264_NAMES = {
+    "preset": (
+        "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
+    ),
+    "tune": ("film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"),
+    "profile": ("baseline", "main", "high", "high10", "high422", "high444"),
+}  # fmt: skip
+"""What libx264 would complain about on stderr by itself; presets also have numbers, tunes are joined by +."""
+
+
 def output_kind(output: str) -> str:
     """Muxer of an output name. Raises OptionError for an unknown suffix."""
     if output == "-":
@@ -322,6 +332,9 @@ def _encoder_options(
     for name, value in extra.items():
         if name not in known:
             raise OptionError(f"--encoder-options {name}: {codec} has no such option")
+        known_values = X264_NAMES.get(name, ()) if codec == "libx264" else ()
+        if known_values and not {part for part in value.split("+") if not part.isdecimal()} <= set(known_values):
+            raise OptionError(f"--encoder-options {name}={value[:50]}: libx264 knows {', '.join(known_values)}")
         joined = name in ("x264-params", "x265-params", "svtav1-params") and name in options
         options[name] = f"{options[name]}:{value}" if joined else value
     return options

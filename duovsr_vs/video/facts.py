@@ -143,7 +143,7 @@ def _stream(stream: Any, packets: Packets | None) -> StreamFacts:
         index=stream.index,
         kind=kind,
         name=name_of(stream),
-        codec=context.codec.canonical_name if context else str(stream.metadata.get("filename", stream.name)),
+        codec=context.codec.canonical_name if context else str(stream.metadata.get("filename", "")),
         language=tags.get("language", ""),
         title=tags.get("title", ""),
         disposition=_flags(stream),

@@ -14,11 +14,11 @@ def parse_position(option: str, text: str | None) -> int | Fraction | None:
     """Frames (`240`) as int, a time (`00:01:30`, `1:30.5`) as seconds. Raises OptionError."""
     if text is None:
         return None
-    if re.fullmatch(r"\d+", text):
+    if re.fullmatch(r"\d{1,15}", text):
         return int(text)
-    match = re.fullmatch(r"(?:(\d+):)?(\d+):(\d\d?(?:\.\d+)?)", text)
+    match = re.fullmatch(r"(?:(\d{1,9}):)?(\d{1,9}):(\d\d?(?:\.\d{1,15})?)", text)
     if match is None or Fraction(match[3]) >= 60:
-        raise OptionError(f"{option} {text}: a number of frames or a time hh:mm:ss is needed")
+        raise OptionError(f"{option} {text[:100]}: a number of frames or a time hh:mm:ss is needed")
     return int(match[1] or 0) * 3600 + int(match[2]) * 60 + Fraction(match[3])
 
 

@@ -53,7 +53,16 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is whole or not there. Raises VideoError when the disk does not take it."""
+    """Write a JSON file that is whole or not there. Raises VideoError when the disk does not take it.
+
+    What is there and is no file (/dev/stdout, a pipe) is written to as it is: a rename would replace it.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            path.write_text(json.dumps(value, sort_keys=True) + "\n", encoding="utf-8")
+            return
+    except OSError as error:
+        raise write_error(error, str(path)) from None
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         with part.open("w", encoding="utf-8") as file:

@@ -211,7 +211,7 @@ class VideoReader:
             images = self._decoder.decode(packet)
         except av.EOFError:
             return
-        except (av.FFmpegError, OSError):
+        except (av.FFmpegError, OSError, ValueError):  # ValueError: there is no such codec
             self.undecodable += 1
             return
         self._decoded += len(images)

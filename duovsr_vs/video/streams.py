@@ -307,7 +307,9 @@ def name_of(stream: Any) -> str:
     """`audio (aac, eng)`."""
     if stream.type == "data":
         return "timecode" if "timecode" in stream.metadata else "data"
-    codec = stream.codec_context.name if stream.codec_context else stream.name or ""
+    codec = (
+        stream.codec_context.name if stream.codec_context else getattr(stream, "name", "")
+    )  # only attachments have it
     language = stream.metadata.get("language", "")
     inside = ", ".join(part for part in (codec, language if language != "und" else "") if part)
     kind = "cover picture" if is_cover(stream) else stream.type

@@ -20,6 +20,7 @@ from duovsr_vs.errors import DuoVsrError
 from training.presets import RECIPES
 from training.ranges import RecipeError
 from training.recipes import STAGES, Recipe
+from training.stopping import StoppedError, at_once, stop_signals
 
 if TYPE_CHECKING:
     from training.distributed import World
@@ -37,22 +38,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if known.command is None:
         print(f"usage: python -m training {{{','.join(COMMANDS)}}} …; add --help to a command for its options")
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
+    again = "the same command " + ("begins anew" if known.command in OTHERS else "goes on")
     try:
-        return dispatch(known.command, rest + arguments[1:])
+        with stop_signals(), at_once(f"{known.command} began" if known.command not in OTHERS else "it worked", again):
+            return dispatch(known.command, rest + arguments[1:])
     except RecipeError as error:
         print(error, file=sys.stderr)
         return 2
     except (DuoVsrError, OSError) as error:
         print(error, file=sys.stderr)
-        return 128 + int(error.number) if hasattr(error, "number") else 1
+        return 1
+    except StoppedError as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.number
     except RuntimeError as error:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             raise
         print(f"a process of the run has ended or cannot be reached ({str(error).splitlines()[0]})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        trains = known.command not in OTHERS
-        print("interrupted" + "; the same command goes on from the last checkpoint" * trains, file=sys.stderr)
+        print(f"interrupted; {again}", file=sys.stderr)
         return 130
 
 
@@ -169,7 +174,8 @@ def training_data(data: Path | None, out: Path, world: World) -> Iterator[Path]:
     from training.data.synthetic import make_pack
 
     if world.is_first:
-        make_pack(out / "data")
+        with at_once("the clips of smoke were packed"):
+            make_pack(out / "data")
     world.barrier()
     yield out / "data"
 

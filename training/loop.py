@@ -6,16 +6,14 @@ for bit, and ranks together compute what one process would.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from signal import SIGTERM
 
 from training.batch import Batch, prepare
-from training.checkpoints import Checkpoints, TrainingError, write_tensors
+from training.checkpoints import Checkpoints, write_tensors
 from training.data.dataset import PackedClips
 from training.data.prefetch import Prefetch
 from training.distributed import World
@@ -23,41 +21,12 @@ from training.guard import Guard
 from training.plan import stage_plan
 from training.recipes import STAGES
 from training.stages.base import Figures, Stage
+from training.stopping import StoppedError, at_once, later, stop_signals
 from training.throughput import Throughput
 from training.watch import Silent
 
 DEPTH = 3
 """Batches that are held ready."""
-
-
-class StoppedError(TrainingError):
-    """A run that was asked to stop and has saved; `number` is the signal's."""
-
-    def __init__(self, text: str, number: int):
-        super().__init__(text)
-        self.number = number
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Numbers of the signals that asked for a stop so far: SIGTERM, or Ctrl-C once; a second Ctrl-C interrupts."""
-    asked: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    wanted = [s for s in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(s) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in wanted}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _nothing(_: int) -> Batch:
@@ -125,23 +94,37 @@ class Loop:
 
     def run(self, evaluate: Callable[[int], None]) -> None:
         """All updates that are left. evaluate(step): called on all ranks between updates."""
-        with stop_signals() as asked, self.batches() as source:
+        with stop_signals(), later() as stops, self.batches() as source:
             batches = self.throughput.batches(self._named(source))
             for step in range(self.first, self.stage.steps):
                 done = step + 1
-                with self.throughput.update():
+                with self.throughput.update(), self._saved_if_stopped(step):
                     figures = self.stage.update(step, batches)
                 self._note(done, figures)
                 if self.stage.keeps(done):
                     self._keep(done)
-                if self.world.any(bool(asked)):
-                    self._stop(done, asked)
+                if self.world.any(bool(stops.asked)):
+                    self._stop(done, stops.asked)
                 if self.stage.finished:
                     break
                 if done % self.recipe.save_every == 0 or done == self.stage.steps:
                     self.save(done)
                 if done % self.recipe.evaluate_every == 0 and done < self.stage.steps:
-                    evaluate(done)
+                    with self._saved_if_stopped(done), at_once(f"{self.stage.name} was evaluated"):
+                        evaluate(done)
+
+    @contextmanager
+    def _saved_if_stopped(self, done: int) -> Iterator[None]:
+        """What takes minutes is not waited for: it changes no weights, so those after `done` updates are saved.
+
+        Several ranks save together or not at all; the last checkpoint then holds.
+        """
+        try:
+            yield
+        except StoppedError:
+            if self.world.size == 1:
+                self.save(done)
+            raise
 
     def _note(self, done: int, figures: Figures) -> None:
         """Log means over the updates since the last line, over all ranks; stop what has gone wrong."""
@@ -172,5 +155,5 @@ class Loop:
         self.save(done)
         raise StoppedError(
             f"stopped at update {done} of {self.stage.name} and saved; the same command goes on from there",
-            asked[0] if asked else signal.SIGTERM,
+            asked[0] if asked else SIGTERM,
         )

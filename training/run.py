@@ -20,6 +20,7 @@ from training.samples import guidance_strip, strips
 from training.stages import CLASSES, build_stage
 from training.stages.base import START, Stage, Weights, build
 from training.stages.guided import Guided
+from training.stopping import at_once, later, stop_signals
 from training.validate import Validation
 from training.watch import Silent, Watcher
 
@@ -80,11 +81,19 @@ class Run:
                 self.stage(name)
 
     def stage(self, name: str) -> None:
-        """One stage from where it stands to its end. TrainingError: what it needs is missing or does not fit."""
+        """One stage from where it stands to its end. TrainingError: what it needs is missing or does not fit.
+
+        StoppedError: a signal asked for a stop.
+        """
+        with stop_signals(), at_once(f"{name} was prepared"):
+            self._stage(name)
+
+    def _stage(self, name: str) -> None:
         handed = self._handed(name)
         mark = fingerprint(self.recipe, name)
         if self.results.own(name).exists():
             self.results.check(name, mark, handed)
+            Checkpoints(self.results.own(name).parent / "checkpoints", self.world).clear()  # a kill may have left them
             self.say(f"{name}: finished before")
             return
         folder = self.results.own(name).parent
@@ -143,7 +152,8 @@ class Run:
             Loop(stage, place, self.world, watcher, first, self.peak).run(evaluate)
             if isinstance(stage, Guided) and self.world.is_first:
                 self._show_guidance(stage, watcher)
-            self._evaluate(stage, watcher, stage.steps)
+            with at_once(f"{stage.name} was evaluated"):
+                self._evaluate(stage, watcher, stage.steps)
 
     def _evaluate(self, stage: Stage, watcher: Silent, done: int) -> None:
         """Measures and pictures of the weights so far, on the first rank; the others wait."""
@@ -162,6 +172,10 @@ class Run:
         watcher.samples(stage.steps, {"guidance": guidance_strip(teacher, self.validation, stage.negative)})
 
     def _hand_on(self, stage: Stage, facts: Mapping[str, str]) -> None:
+        with later():
+            self._write(stage, facts)
+
+    def _write(self, stage: Stage, facts: Mapping[str, str]) -> None:
         result, extras = stage.result(), stage.extras()
         if self.world.is_first:
             path = self.results.own(stage.name)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,12 @@ def _units(sources: Sequence[Source]) -> list[Unit]:
     return [Unit(f"{i:05d}", part) for i, part in enumerate(parts)]
 
 
+def _begin_worker() -> None:
+    """One thread; Ctrl-C, which every process of a terminal gets, is the first one's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
 def _run(units: list[Unit], jobs: int, plan: Plan, say: Callable[[str], None]) -> list[Unit]:
     done: list[Unit] = []
 
@@ -157,9 +164,14 @@ def _run(units: list[Unit], jobs: int, plan: Plan, say: Callable[[str], None]) -
             finished(_pack_unit(unit, plan))
         return done
     spawn = get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        for future in as_completed([pool.submit(_pack_unit, u, plan) for u in units]):
-            finished(future.result())
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_begin_worker) as pool:
+        try:
+            for future in as_completed([pool.submit(_pack_unit, u, plan) for u in units]):
+                finished(future.result())
+        except BaseException:  # a stop, or a full disk: what the others make is of no use
+            for worker in active_children():
+                worker.terminate()
+            raise
     return sorted(done, key=lambda u: u.name)
 
 

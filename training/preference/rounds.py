@@ -21,6 +21,7 @@ from training.distributed import World
 from training.preference.groups import Judging, Makers
 from training.preference.pairs import Pairs, make_pairs
 from training.recipes import PreferenceRecipe, Recipe
+from training.stopping import at_once
 
 Weights = Mapping[str, Tensor]
 MADE_BY = (
@@ -85,7 +86,8 @@ class Rounds:
         marks = {"round": str(number), "run": self.run, "student": model_hash(weights, "")}
         if self.world.is_first and not (path.is_file() and marks.items() <= read_facts(path).items()):
             path.parent.mkdir(parents=True, exist_ok=True)
-            make_pairs(path, Judging.of(self.recipe, self.clips, number), self.makers(weights), marks)
+            with at_once("preference made its pairs"):
+                make_pairs(path, Judging.of(self.recipe, self.clips, number), self.makers(weights), marks)
         self.world.barrier()
         self._open = None
 

@@ -76,7 +76,7 @@ def run(request: Request, sources: Sequence[str], seconds: float) -> int:
         rendered = _render_all(job, upscaler, chosen, stack)
         estimate = _estimate(job, rendered)
         stack.enter_context(page)
-        _write_page(page, job, source, rendered, [estimate, *_told(upscaler)])
+        _write_page(page, job, source, rendered, estimate, _told(upscaler))
         kept = [] if job.kind in FRAMES_ONLY else [one.pending for one in rendered]
         for pending in (*kept, page):
             pending.commit()
@@ -150,24 +150,26 @@ def _render(
     return _Rendered(moment, pending, str(path), spent)
 
 
-def _write_page(page: PendingOutput, job: Job, source: Entry, rendered: Sequence[_Rendered], notes: list[str]) -> None:
+def _write_page(
+    page: PendingOutput, job: Job, source: Entry, rendered: Sequence[_Rendered], estimate: str, told: str
+) -> None:
     from ..compare.gather import entry_of
     from ..compare.preview import preview_page
 
     name = Path(job.request.output).name
     made = [(one.moment, entry_of(one.path, name, "clip", first=one.moment.first)) for one in rendered]
-    data = preview_page(source, made, f"Preview of {name}", notes)
+    data = preview_page(source, made, f"Preview of {name}", f"{estimate[0].upper()}{estimate[1:]}.", [told])
     try:
         page.part.write_bytes(data)
     except OSError as error:
         raise write_error(error, str(page.path)) from None
 
 
-def _told(upscaler: Upscaler) -> list[str]:
+def _told(upscaler: Upscaler) -> str:
     """What the page says of the run."""
     plan = upscaler.plan
     model = f"{plan.model_name}, strength {plan.strength:g}, detail {plan.detail:g}, seed {plan.seed}"
-    return [f"Model {model}; {plan.machine}, {plan.precision}."]
+    return f"Model {model}; {plan.machine}, {plan.precision}."
 
 
 def _estimate(job: Job, rendered: Sequence[_Rendered]) -> str:

@@ -113,7 +113,7 @@ def _some(frames: list[tuple[int, float, list[bytes]]] | list[tuple[int, float, 
 def _told(view: View, frames: int, clips: list[Entry]) -> list[str]:
     lines = [f"part     {view.crop} of {view.size[0]}x{view.size[1]}, {counted(frames, 'frame')} shown"]
     small = [entry.name for entry in clips if (entry.width, entry.height) != view.size]
-    return lines + ([f"enlarged {', '.join(small)} ({view.how})"] if small else [])
+    return lines + ([f"enlarged {', '.join(small)} ({view.enlarged})"] if small else [])
 
 
 def _view(request: Comparison, clips: list[Entry], stretch: Stretch) -> View:

@@ -92,6 +92,11 @@ class View:
     measured: bool = True
 
     @property
+    def enlarged(self) -> str:
+        """How small clips are enlarged, as people write it."""
+        return "Lanczos" if self.how == "lanczos" else self.how
+
+    @property
     def rows(self) -> slice:
         """The profile's rows: the middle of the crop."""
         height = min(PROFILE_ROWS, self.crop.height)

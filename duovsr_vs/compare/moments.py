@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import cv2
@@ -51,8 +51,9 @@ def moments(
         return [Moment("in the middle", begin, min(begin + length, stop))]
     starts = sorted({round(n) for n in np.linspace(first, stop - max(length, NEIGHBOURS), LOOKS)})
     looks = []
-    for look in _looks(source, starts):
-        looks.append(look)
+    inside = max(length - NEIGHBOURS, 0) // 2
+    for look in _looks(source, [start + inside for start in starts]):
+        looks.append(replace(look, first=look.first - inside))
         advance()
     orders: dict[str, Callable[[_Look], float]] = {
         "near the beginning": lambda look: -abs(look.first - starts[min(1, len(starts) - 1)]),

@@ -66,14 +66,19 @@ class Part:
     shown: int
 
 
-def build_page(clips: list[Entry], parts: list[Part], shown: Shown, notes: list[str], title: str = "") -> str:
-    """The whole page. parts: all of them show crops of one size.  notes: further sentences for its last section."""
+def build_page(
+    clips: list[Entry], parts: list[Part], shown: Shown, notes: list[str], title: str = "", lead: str = ""
+) -> str:
+    """The whole page. parts: all of them show crops of one size.  notes: further sentences for its last section.
+    title: instead of the names of the clips.  lead: a sentence below it.
+    """
     merged = _merged([part.found for part in parts])
     sections = [_table(clips, merged), _profiles(clips, parts)]
     sections += [_plots(clips, part.view, part.found) for part in parts if len(parts) == 1]
     fields = {
         "title": escape(title or " / ".join(entry.name for entry in clips)),
         "heading": _breakable(title) if title else " / ".join(_breakable(entry.name) for entry in clips),
+        "lead": f"<p>{escape(lead)}</p>" if lead else "",
         "subtitle": escape(_subtitle(clips, parts, shown)),
         "style": _read("page.css"),
         "script": _read("page.js"),
@@ -123,7 +128,7 @@ def _label(entry: Entry, view: View) -> str:
     if (entry.width, entry.height) == view.size:
         return f"{entry.name}{role}"
     factor = view.size[0] / entry.width
-    return f"{entry.name}{role}, enlarged ×{factor:.3g}, {view.how}"
+    return f"{entry.name}{role}, enlarged ×{factor:.3g}, {view.enlarged}"
 
 
 def _subtitle(clips: list[Entry], parts: list[Part], shown: Shown) -> str:
@@ -131,9 +136,8 @@ def _subtitle(clips: list[Entry], parts: list[Part], shown: Shown) -> str:
     sizes = ", ".join(dict.fromkeys(f"{entry.width}x{entry.height}" for entry in clips))
     cut = str(crop) if len(parts) == 1 else f"{crop.width}x{crop.height}"
     part = f"part {cut} of {view.size[0]}x{view.size[1]}"
-    spans = " and ".join(
-        f"{one.view.stretch.first} to {one.view.stretch.first + max(one.found.seen - 1, 0)}" for one in parts
-    )
+    firsts = [(one.view.stretch.first, max(one.found.seen - 1, 0)) for one in parts]
+    spans = ", ".join(f"{first} to {first + more}" for first, more in firsts)
     return (
         f"{sizes}; {counted(len(shown.frames), 'frame')} of {spans}, "
         f"{'whole pictures' if (crop.width, crop.height) == view.size else part}, "
@@ -146,7 +150,7 @@ def _how(clips: list[Entry], view: View, found: Gathered) -> list[str]:
     notes = [f"{clips[0].name} is taken as the source; the others are measured against it."]
     small = [entry.name for entry in clips if (entry.width, entry.height) != view.size]
     if small:
-        notes.append(f"Enlarged to {view.size[0]}x{view.size[1]} ({view.how}) to be shown: {', '.join(small)}.")
+        notes.append(f"Enlarged to {view.size[0]}x{view.size[1]} ({view.enlarged}) to be shown: {', '.join(small)}.")
     notes += [f"{entry.name} is shown as it is stored: {', '.join(entry.notes)}." for entry in clips if entry.notes]
     if not view.measured:
         return notes

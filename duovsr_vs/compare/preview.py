@@ -18,11 +18,12 @@ def preview_page(
     source: Entry,
     made: Sequence[tuple[Moment, Entry]],
     title: str,
+    lead: str,
     notes: list[str],
     advance: Callable[[], None] = lambda: None,
 ) -> bytes:
-    """An HTML file. made: moments and the clips made of them, which begin with their first frames.  notes: for the
-    page's last section. Raises VideoError and FormatError.
+    """An HTML file. made: moments and the clips made of them, which begin with their first frames.  lead: a sentence
+    below the title.  notes: for the page's last section. Raises VideoError and FormatError.
     """
     shown, parts = Bounded(), []
     for moment, clip in made:
@@ -30,7 +31,7 @@ def preview_page(
         before = len(shown.frames)
         found = gather([source, clip], view, shown.add, advance)
         parts.append(Part(moment.name, view, found, len(shown.frames) - before))
-    return build_page([source, made[0][1]], parts, shown, notes, title).encode()
+    return build_page([source, made[0][1]], parts, shown, notes, title, lead).encode()
 
 
 def _view(source: Entry, clip: Entry, moment: Moment) -> View:

@@ -32,4 +32,4 @@ def build_strip(clips: list[Entry], view: View, rows: Rows) -> bytes:
 
 
 def _name(entry: Entry, view: View) -> str:
-    return entry.name if (entry.width, entry.height) == view.size else f"{entry.name} ({view.how})"
+    return entry.name if (entry.width, entry.height) == view.size else f"{entry.name} ({view.enlarged})"

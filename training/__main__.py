@@ -20,7 +20,7 @@ from duovsr_vs.errors import DuoVsrError
 from training.presets import RECIPES
 from training.ranges import RecipeError
 from training.recipes import STAGES, Recipe
-from training.stopping import StoppedError, at_once, stop_signals
+from training.stopping import GOES_ON, StoppedError, at_once, stop_signals
 
 if TYPE_CHECKING:
     from training.distributed import World
@@ -38,9 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if known.command is None:
         print(f"usage: python -m training {{{','.join(COMMANDS)}}} …; add --help to a command for its options")
         return 0 if arguments[:1] in (["--help"], ["-h"]) else 2
-    again = "the same command " + ("begins anew" if known.command in OTHERS else "goes on")
+    again = "the same command begins anew" if known.command in OTHERS else GOES_ON
     try:
-        with stop_signals(), at_once(f"{known.command} began" if known.command not in OTHERS else "it worked", again):
+        with stop_signals(), at_once(then=again):
             return dispatch(known.command, rest + arguments[1:])
     except RecipeError as error:
         print(error, file=sys.stderr)

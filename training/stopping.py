@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+GOES_ON = "the same command goes on"
+
+
 class StoppedError(BaseException):
     """A run that was asked to stop; what it had is saved. `number` is the signal's.
 
@@ -79,9 +82,9 @@ def stop_signals() -> Iterator[Stops]:
 
 
 @contextmanager
-def at_once(doing: str, then: str = "the same command goes on") -> Iterator[None]:
+def at_once(doing: str = "", then: str = GOES_ON) -> Iterator[None]:
     """Inside, a stop ends the run: "stopped while {doing}; {then}". One that had to wait until here does so now."""
-    with _now._state(False, f"stopped while {doing}; {then}"):
+    with _now._state(False, f"stopped{doing and ' while '}{doing}; {then}"):
         _now.raise_if_asked()
         yield
 

@@ -1,0 +1,35 @@
+"""Rotary positions over time, rows and columns (arXiv 2104.09864 on three axes)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+THETA = 10_000.0
+
+
+@lru_cache(maxsize=16)
+def rotations(head_width: int, frames: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """cos and sin of the angle of each channel pair at each token, both (frames·height·width, head_width/2) float32.
+
+    angle = position · θ^(−i/n) for the i-th of an axis's n pairs. Time has what rows and columns, a third each, leave.
+    """
+    space = head_width // 2 // 3
+    angles = []
+    for axis, (length, count) in enumerate(((frames, head_width // 2 - 2 * space), (height, space), (width, space))):
+        rates = THETA ** (-torch.arange(count, dtype=torch.float64) / count)
+        turned = torch.arange(length, dtype=torch.float64)[:, None] * rates
+        shape = [1, 1, 1, count]
+        shape[axis] = length
+        angles.append(turned.view(shape).expand(frames, height, width, count))
+    angle = torch.cat(angles, -1).reshape(frames * height * width, -1)
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the pairs (2i, 2i + 1) of (… n d) by (n d/2) angles, in float32; the type stays."""
+    even, odd = rearrange(x.float(), "... (n two) -> two ... n", two=2)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)

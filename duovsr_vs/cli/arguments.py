@@ -67,11 +67,22 @@ Preview = Annotated[
 Report = Annotated[str | None, _option(ENCODE, "Write what was kept as JSON to this file.", metavar="FILE")]
 
 Device = Annotated[str, _option(RUN, "auto, cpu, cuda or cuda:N.")]
+Devices = Annotated[str, _option(RUN, "auto, cpu, cuda (all of a kind), cuda:N, or several: cuda:0,cuda:1.")]
 Precision = Annotated[str, _option(RUN, "auto, float32, bfloat16 or float16.")]
 Tile = Annotated[int, _option(RUN, "Side of a tile in input pixels; 0: chosen from model and size.")]
 TileOverlap = Annotated[int, _option(RUN, "Halo of a tile in input pixels; 0: as far as the model sees.")]
+Vram = Annotated[
+    str | None,
+    _option(RUN, "Memory to stay within, such as 6GB: of the GPU, or of the model on a CPU.", metavar="SIZE"),
+]
 Threads = Annotated[int | None, _option(RUN, "CPU threads of the model (default: torch's choice).")]
-Workers = Annotated[int, _option(RUN, "Processes that share a long job; the output is the same.", min=1, max=256)]
+Workers = Annotated[
+    int, _option(RUN, "Processes for a long job, on each device and node; the output is the same.", min=1, max=256)
+]
+Ray = Annotated[
+    str | None,
+    _option(RUN, "Share a long job with the nodes of a Ray cluster: host:port, or auto.", metavar="ADDRESS"),
+]
 Segment = Annotated[
     int | None,
     _option(RUN, "Frames after which a long job is safe from a break (default: ten seconds).", min=1, max=1_000_000),

@@ -33,8 +33,6 @@ ENDLESS = 2**40
 """Stands for the length of a pipe."""
 SEGMENT_SECONDS, SHORTEST, LONGEST, USUAL_RATE = 10, 96, 600, 25
 """A segment lasts about so many seconds, but no fewer and no more frames than these; for inputs without a rate."""
-NOT_PIXELS = ("device", "machine", "threads", "memory_bytes")
-"""What a plan says beside what makes the pixels; the machine has a line of its own."""
 
 
 @dataclass
@@ -143,14 +141,13 @@ class Job:
         import av
 
         assert self.reader.scan is not None
-        pixels = {name: value for name, value in plan.as_dict().items() if name not in NOT_PIXELS}
         video, encoding = self.video(), asdict(self.encoding)
         encoding.update(threads=encoding["options"].get("threads", THREADS), notes=None, container=self.kind)
         encoding.update(rate=video.rate, time_base=video.time_base, sar=video.sar, source_colours=asdict(self.tags))
         software = {"duovsr": __version__, "PyAV": av.__version__, "VapourSynth": version("vapoursynth")}
         software["libavcodec"] = ".".join(map(str, av.library_versions["libavcodec"]))
         facts = {
-            "input": fingerprint(self.request.source, self.reader.scan), "part": asdict(grid), "pixels": pixels,
+            "input": fingerprint(self.request.source, self.reader.scan), "part": asdict(grid), "pixels": plan.pixels(),
             "encoding": encoding, "machine": {"machine class": plan.machine}, "software": software,
         }  # fmt: skip
         return dict(plain(facts))

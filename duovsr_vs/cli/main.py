@@ -69,30 +69,33 @@ def upscale(
     overwrite: a.Overwrite = False,
     resume: a.Resume = False,
     report: a.Report = None,
-    device: a.Device = "auto",
+    device: a.Devices = "auto",
     precision: a.Precision = "auto",
     tile: a.Tile = 0,
     tile_overlap: a.TileOverlap = 0,
+    vram: a.Vram = None,
     threads: a.Threads = None,
     workers: a.Workers = 1,
+    ray: a.Ray = None,
     segment: a.Segment = None,
 ) -> None:
     """Upscale videos; sound, subtitles, times and tags come along. What breaks off goes on with --resume."""
     with guarded():
         from ..engine.options import Options
         from .batch import run
-        from .request import Request
+        from .request import Request, devices_in
 
+        devices = devices_in(device)
         options = Options(
             model=model, scale=scale, width=width, height=height, strength=strength, detail=detail, seed=seed,
-            device=device, precision=precision, tile=tile, tile_overlap=tile_overlap, scene_cut=not no_scene_cut,
-            threads=threads,
+            device=devices[0], precision=precision, tile=tile, tile_overlap=tile_overlap, scene_cut=not no_scene_cut,
+            vram=vram, threads=threads,
         )  # fmt: skip
         request = Request(
             source=sources[0], output=output, options=options, start=start, frames=frames, codec=codec, crf=crf,
             pix_fmt=pix_fmt, encoder_options=tuple(encoder_options or ()), matrix=matrix,
             assume_progressive=assume_progressive, overwrite=overwrite, resume=resume, report=report, workers=workers,
-            segment=segment,
+            devices=devices if len(devices) > 1 else (), ray=ray, segment=segment,
         )  # fmt: skip
         if preview is None:
             code = run(request, sources)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import FormatError, OptionError
+from .budget import parse_size
 
 SMALLEST_SIDE = 16
 LARGEST_SIDE = 16384
@@ -39,6 +40,8 @@ class Options:
     """Side of a tile in LR pixels; 0: chosen from model and frame size."""
     tile_overlap: int = 0
     """Halo of a tile in LR pixels; 0: the model's receptive field, with which tiles change nothing."""
+    vram: str | None = None
+    """Memory that a run may take, such as 6GB: of the GPU, or of the process on a CPU; None: no limit is set."""
     scene_cut: bool = True
     """Keep the frames of different shots apart."""
     threads: int | None = None
@@ -57,6 +60,8 @@ class Options:
         self._in_range("tile_overlap", self.tile_overlap, 0, LARGEST_SIDE)
         if self.threads is not None:
             self._in_range("threads", self.threads, 1, 1024)
+        if self.vram is not None:
+            parse_size(self.vram)
         kind, _, index = self.device.partition(":")
         if kind not in DEVICES or (index and not (kind == "cuda" and index.isdecimal())):
             raise OptionError(f"device={self.device!r} is unknown; use auto, cpu, cuda or cuda:N")
@@ -66,6 +71,11 @@ class Options:
     def _in_range(self, name: str, value: float, low: float, high: float) -> None:
         if not math.isfinite(value) or not low <= value <= high:
             raise OptionError(f"{name}={value} is out of range; it must be from {low:g} to {high:g}")
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes of `vram`."""
+        return None if self.vram is None else parse_size(self.vram)
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) of the output for an input of that size. FormatError if the input is too small or large."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..model.config import COEFFICIENTS, SCALE, ModelConfig
+NOT_PIXELS = ("device", "machine", "threads", "in_flight", "vram", "memory_bytes")
+"""What a plan says beside what makes the pixels; the machine is told on its own."""
+TILES = ("tile", "tile_overlap", "exact_tiles")
+"""Exact tiles change no bit on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +37,21 @@ class Plan:
     before: int
     after: int
     threads: int
+    in_flight: int
+    """Frames that are made side by side."""
+    vram: str | None
+    """Memory that the run may take, as it was given."""
     memory_bytes: int
+    """What it is expected to take at its peak, libraries apart."""
 
     def as_dict(self) -> dict[str, Any]:
         """All fields, for JSON."""
         return asdict(self)
+
+    def pixels(self) -> dict[str, Any]:
+        """The fields that pixels depend on, on one machine class."""
+        left_out = NOT_PIXELS + (TILES if self.exact_tiles and self.device == "cpu" else ())
+        return {name: value for name, value in self.as_dict().items() if name not in left_out}
 
     def lines(self) -> list[str]:
         """A few lines for people."""
@@ -59,23 +72,10 @@ class Plan:
             f"size     {self.width}x{self.height} to {self.out_width}x{self.out_height}",
             f"device   {self.machine}, {self.precision}, {self.threads} threads",
             f"windows  {time}, {cuts}; {tiles}",
-            f"memory   about {self.memory_bytes / 1e6:.0f} MB for frames and network",
+            f"memory   about {self.memory()}",
         ]
 
-
-def estimate_memory(
-    config: ModelConfig, width: int, height: int, tile: int, overlap: int, item: int, resized: int
-) -> int:
-    """Bytes that frames, features and activations take at the peak, without Python and torch themselves.
-
-    item: bytes of one number of the network's type; resized: values of an output that is not four times the input.
-    """
-    cells = width * height // 4
-    seen = cells if tile == 0 else min(cells, (tile + 2 * overlap) ** 2 // 4)
-    inputs = (config.window + 2 + config.chunk) * width * height * 3 * 4
-    features = config.window * cells * (37 + 12 + 12 + 1) * 4 * 2
-    widest = config.channels if config.codec == "fixed" else max(config.channels, config.codec_channels)
-    network = config.window * seen * item * (4 * widest + 2 * COEFFICIENTS)
-    decoded = (2 * config.window - 1) * cells * COEFFICIENTS * item
-    frame = width * height * SCALE * SCALE * 3 * 4
-    return inputs + features + network + decoded + 3 * frame + resized * 4 * 2
+    def memory(self) -> str:
+        """`215 MB for frames and network, of the 1GB that are allowed, frames one at a time`."""
+        text = f"{self.memory_bytes / 1e6:.0f} MB for frames and network"
+        return text if self.vram is None else f"{text}, {self.vram} are allowed"

@@ -49,13 +49,17 @@ class Renderer:
         self.exact = copy.deepcopy(generator).to(device)
         self.exact.fold_for_one_step()
         self.dtype = dtype
-        self.tiles = split(height // 2, width // 2, tile, overlap)
         self.seed, self.size = seed, (height // 2, width // 2)
+        self.use_tiles(tile, overlap)
         self.fast = self._in_type(dtype)
         self.lifted = self._lift(self.fast, dtype)
         self._counting = threading.Lock()  # frames are rendered side by side
         self.redone = 0
         """Frames whose reduced-precision result was not finite and that were computed again in float32."""
+
+    def use_tiles(self, tile: int, overlap: int) -> None:
+        """Cut the frames that follow into tiles; tile and overlap in LR pixels, tile 0: whole frames."""
+        self.tiles = split(*self.size, tile, overlap)
 
     def _in_type(self, dtype: torch.dtype) -> Generator:
         model = copy.deepcopy(self.exact)
@@ -89,8 +93,9 @@ class Renderer:
         return bool(torch.isfinite(result.seen).all())
 
     def _render(self, model: Generator, condition: Condition, lifted: Tensor, dtype: torch.dtype) -> Residual:
+        tiles = self.tiles  # another frame may change them
         with repeatable_kernels(lifted.device):
-            if len(self.tiles) == 1:
+            if len(tiles) == 1:
                 return Residual(*model.one_step(condition, lifted, dtype))
             frames, (height, width) = condition.features.shape[1], self.size
             whole = Residual(
@@ -100,7 +105,7 @@ class Renderer:
                 ),
                 torch.empty(frames, 3, CELL * height, CELL * width, device=lifted.device),
             )  # fmt: skip
-            for tile in self.tiles:
+            for tile in tiles:
                 self._render_tile(model, condition, lifted, dtype, tile, whole)
             return whole
 

@@ -11,6 +11,7 @@ LARGEST_WHOLE = 1 << 20
 """LR pixels up to which a frame is not cut."""
 CHOSEN_TILE = 768
 """Tile side that is chosen for larger frames."""
+SMALLEST_TILE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ def resolve_tile(config: ModelConfig, width: int, height: int, tile: int, overla
     step = config.tile_step
     if tile == 0:
         tile = 0 if width * height <= LARGEST_WHOLE else CHOSEN_TILE
-    elif tile < 32:
-        raise OptionError(f"tile={tile} is too small; use 0 (chosen for you) or 32 and more")
+    elif tile < SMALLEST_TILE:
+        raise OptionError(f"tile={tile} is too small; use 0 (chosen for you) or {SMALLEST_TILE} and more")
     if tile >= max(width, height):
         tile = 0
     return -(-tile // step) * step, -(-(overlap or config.receptive_field) // step) * step

@@ -14,15 +14,17 @@ from ..model.compose import compose
 from ..model.config import SCALE
 from ..model.registry import resolve
 from ..model.resample import pad_edges
+from .fallback import Fallback
+from .fit import Level, fitting
 from .machine import machine_class, resolve_device, resolve_precision
+from .memory import Demand
 from .options import Options
-from .plan import Plan, estimate_memory
+from .plan import Plan
 from .renderer import Renderer, Residual
 from .resize import resize
 from .scenes import find_cuts
-from .tiles import resolve_tile
 from .windows import Grid, shot_of
-from .workers import Job, Workers
+from .workers import Job, Workers, frames_at_once
 
 
 class Upscaler:
@@ -43,34 +45,47 @@ class Upscaler:
         dtype = resolve_precision(options.precision, self._device)
         model = model or load(resolve(options.model), options.detail)
         config = model.config
-        tile, overlap = resolve_tile(config, width, height, options.tile, options.tile_overlap)
         even = (height + height % 2, width + width % 2)
         self._grid = Grid(config.window, config.overlap)
         # Frames of windowed models share their windows, and a GPU has its own way of doing things side by side.
-        alone = config.window == 1 and self._device.type == "cpu"
-        self._workers = Workers(torch.get_num_threads() if alone else 1)
+        on_cpu = self._device.type == "cpu"
+        demand = Demand(
+            config=config, width=width, height=height, out_width=out_width, out_height=out_height,
+            item=dtype.itemsize, parameters=sum(weight.numel() for weight in model.generator.parameters()),
+            on_cpu=on_cpu, exact_base=options.strength == 0,
+        )  # fmt: skip
+        threads = torch.get_num_threads()
+        level = fitting(demand, options, frames_at_once(threads if config.window == 1 and on_cpu else 1))
+        self._workers = Workers(threads if level.in_flight > 1 else 1)
         self.chunk = -(-config.chunk // self._grid.stride) * self._grid.stride
         self.before, self.after = self._grid.before, self._grid.after
         self._generator = model.generator.to(self._device)
         with torch.inference_mode():
-            self._renderer = Renderer(self._generator, self._device, dtype, *even, tile, overlap, options.seed)
+            self._renderer = Renderer(
+                self._generator, self._device, dtype, *even, level.tile, level.overlap, options.seed
+            )  # fmt: skip
         self._windows: OrderedDict[tuple[int, int, int], tuple[Residual, Tensor]] = OrderedDict()
-        resized = 0 if (out_width, out_height) == (SCALE * width, SCALE * height) else out_width * out_height * 3
+        exact = level.overlap >= config.receptive_field
+        self._fallback = Fallback(demand, level, exact, self._cut_up)
         self.plan = Plan(
             model_name=config.name, model_hash=model.hash, width=width, height=height, out_width=out_width,
             out_height=out_height, device=str(self._device), machine=machine_class(str(self._device)),
             precision=str(dtype).removeprefix("torch."), strength=options.strength, detail=model.detail,
-            seed=options.seed, scene_cut=options.scene_cut, tile=tile, tile_overlap=overlap if tile else 0,
-            exact_tiles=overlap >= config.receptive_field, window=config.window, overlap=config.overlap,
-            chunk=self.chunk, before=self.before, after=self.after, threads=torch.get_num_threads(),
-            memory_bytes=self._workers.count
-            * estimate_memory(config, width, height, tile, overlap, dtype.itemsize, resized),
+            seed=options.seed, scene_cut=options.scene_cut, tile=level.tile,
+            tile_overlap=level.overlap if level.tile else 0, exact_tiles=exact, window=config.window,
+            overlap=config.overlap, chunk=self.chunk, before=self.before, after=self.after, threads=threads,
+            in_flight=level.in_flight, vram=options.vram, memory_bytes=level.needs(demand),
         )  # fmt: skip
 
     @property
     def redone(self) -> int:
         """Frames that were computed again in float32 because the faster result was not finite."""
         return self._renderer.redone
+
+    @property
+    def memory_note(self) -> str | None:
+        """One sentence where memory ran out in the middle of the run and frames were made from smaller pieces."""
+        return self._fallback.note
 
     def inputs(self, start: int, stop: int, total: int) -> tuple[int, int]:
         """[first, last) input frames needed for the output frames [start, stop) of a clip of `total` frames."""
@@ -141,6 +156,13 @@ class Upscaler:
 
     def _frame(self, n: int, frames: Sequence[Tensor], first: int, cuts: list[bool]) -> Tensor:
         shot = shot_of(n, first, cuts)
+        return self._fallback.run(lambda: self._made(n, frames, first, shot))
+
+    def _cut_up(self, level: Level) -> None:
+        """Make the frames that follow from smaller pieces."""
+        self._renderer.use_tiles(level.tile, level.overlap)
+
+    def _made(self, n: int, frames: Sequence[Tensor], first: int, shot: tuple[int, int]) -> Tensor:
         with torch.inference_mode():
             out = self._composed(n, frames, first, shot)
             h, w = self.plan.height * SCALE, self.plan.width * SCALE

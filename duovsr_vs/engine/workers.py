@@ -21,6 +21,11 @@ def use_threads(count: int) -> None:
     torch.get_num_threads()
 
 
+def frames_at_once(threads: int) -> int:
+    """How many frames `Workers` makes side by side with so many threads."""
+    return min(threads, MOST)
+
+
 class Workers:
     """Runs jobs on `count` threads of `threads // count` torch threads each, and hands the results out in order.
 
@@ -28,7 +33,7 @@ class Workers:
     """
 
     def __init__(self, threads: int):
-        self.count = min(threads, MOST)
+        self.count = frames_at_once(threads)
         self._share = max(1, threads // self.count)
         self._pool: ThreadPoolExecutor | None = None
 

@@ -1,0 +1,101 @@
+"""Tile and frames in flight for a budget of memory, and for a machine that turned out to have too little of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import OptionError
+from .budget import as_size
+from .memory import Demand
+from .options import Options
+from .tiles import SMALLEST_TILE, resolve_tile
+
+HELPS = 0.9
+"""A smaller tile is worth its halo where it leaves no more than this share of the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How a run is cut up: tile and halo in LR pixels, tile 0 for whole frames, and frames in flight."""
+
+    tile: int
+    overlap: int
+    in_flight: int
+
+    def needs(self, demand: Demand) -> int:
+        """Peak bytes."""
+        return demand.bytes(self.tile, self.overlap, self.in_flight)
+
+
+def fitting(demand: Demand, options: Options, in_flight: int) -> Level:
+    """The level that options and size ask for; where that takes more than the budget, the largest tile that fits.
+
+    Frames in flight are lowered to one where no tile fits otherwise. OptionError names what would fit where nothing
+    does, or where the tile was given.
+    """
+    config, size = demand.config, (demand.width, demand.height)
+    tile, overlap = resolve_tile(config, *size, options.tile, options.tile_overlap)
+    asked, budget = Level(tile, overlap, in_flight), options.budget
+    if budget is None or asked.needs(demand) <= budget:
+        return asked
+    for count in dict.fromkeys((in_flight, 1)):
+        for level in [Level(tile, overlap, count)] if options.tile else _levels(demand, overlap, count):
+            if level.needs(demand) <= budget:
+                return level
+    raise OptionError(_refusal(demand, options, Level(tile, overlap, 1)))
+
+
+def _levels(demand: Demand, overlap: int, in_flight: int) -> Iterator[Level]:
+    """Whole frames where they are usual, then tiles, the largest first."""
+    config, size = demand.config, (demand.width, demand.height)
+    chosen = resolve_tile(config, *size, 0, 0)[0]
+    yield Level(chosen, overlap, in_flight)
+    step = config.tile_step
+    smallest = -(-SMALLEST_TILE // step) * step
+    for tile in range((min(chosen or max(size), max(size)) - 1) // step * step, smallest - 1, -step):
+        yield Level(tile, overlap, in_flight)
+
+
+def _refusal(demand: Demand, options: Options, asked: Level) -> str:
+    """One sentence: what is needed, what was allowed, what would fit."""
+    size, given = f"{demand.width}x{demand.height}", f"vram={options.vram}"
+    budget = options.budget or 0
+    least = min(level.needs(demand) for level in _levels(demand, asked.overlap, 1))
+    if not options.tile:
+        return f"frames of {size} take {as_size(least)} at least, {given} allows less; give vram={as_size(least)}"
+    needed = asked.needs(demand)
+    fits = next((level.tile for level in _levels(demand, asked.overlap, 1) if level.needs(demand) <= budget), None)
+    instead = f"no tile fits, vram={as_size(least)} is the least" if fits is None else f"tile={fits or 0} fits"
+    return (
+        f"frames of {size} with tile={options.tile} take {as_size(needed)}, {given} allows less; {instead}, or give "
+        f"vram={as_size(needed)}"
+    )
+
+
+def next_level(demand: Demand, level: Level, exact: bool) -> Level | None:
+    """What to try after memory ran out at `level`: with exact tiles first a smaller one, if by the plan it helps, then
+    fewer frames in flight, then smaller tiles anyway; else only fewer frames in flight. None: nothing is left.
+    """
+    smaller = list(_halves(demand, level)) if exact else []
+    now = level.needs(demand)
+    helpful = next((each for each in smaller if each.needs(demand) <= HELPS * now), None)
+    if helpful is None and level.in_flight > 1:
+        return Level(level.tile, level.overlap, 1)
+    return helpful or next(iter(smaller), None)
+
+
+def tile_to_name(demand: Demand, level: Level) -> int | None:
+    """The tile to recommend when memory has run out at `level`: the largest that takes clearly less."""
+    now = level.needs(demand)
+    return next((each.tile for each in _halves(demand, level) if each.needs(demand) <= HELPS * now), None)
+
+
+def _halves(demand: Demand, level: Level) -> Iterator[Level]:
+    """Tiles of half the side, a quarter and so on."""
+    step = demand.config.tile_step
+    smallest = -(-SMALLEST_TILE // step) * step
+    side = level.tile or max(demand.width, demand.height)
+    while side > smallest:
+        side = max(side // 2 // step * step, smallest)
+        yield Level(side, level.overlap, level.in_flight)

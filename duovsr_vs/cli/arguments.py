@@ -60,7 +60,7 @@ Resume = Annotated[bool, _flag(ENCODE, "Go on with an output that was begun befo
 Preview = Annotated[
     float | None,
     _option(
-        PART, "Only look: seconds at three places (with --start there), a page, an estimate.", metavar="SECONDS",
+        PART, "Render only so much of a few places (of --start), with a page and an estimate.", metavar="SECONDS",
         min=0.04, max=60,
     ),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from duovsr_vs.errors import FormatError, ModelError
 from duovsr_vs.model.wan.autoencoder import WanAutoencoder
 from duovsr_vs.model.wan.config import BASE, LATENT_CHANNELS, AutoencoderConfig, TransformerConfig
+from duovsr_vs.model.wan.keys import to_diffusers
 from duovsr_vs.model.wan.transformer import WanTransformer
 from duovsr_vs.model.wan.windows import gather, layout, scatter
 
@@ -20,7 +21,7 @@ def random_weights(model: nn.Module, seed: int = 0) -> None:
     torch.manual_seed(seed)
     for name, weight in model.named_parameters():
         with torch.no_grad():
-            weight.copy_(1 + 0.2 * torch.randn_like(weight) if "gamma" in name or "norm" in name and "weight" in name
+            weight.copy_(1 + 0.2 * torch.randn_like(weight) if "gamma" in name or ("norm" in name and "weight" in name)
                          else torch.randn_like(weight) * (1.5 / max(weight[0].numel(), 1)) ** 0.5)  # fmt: skip
 
 
@@ -67,32 +68,6 @@ def _values(config: TransformerConfig) -> dict[str, int]:
 
 # -- against diffusers ----------------------------------------------------------------------------------------------
 
-TRANSFORMER_KEYS = {
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "head.head": "proj_out",
-    "head.modulation": "scale_shift_table",
-    ".modulation": ".scale_shift_table",
-    ".norm3": ".norm2",
-    ".ffn.0": ".ffn.net.0.proj",
-    ".ffn.2": ".ffn.net.2",
-    "self_attn": "attn1",
-    "cross_attn": "attn2",
-    ".q.": ".to_q.",
-    ".k.": ".to_k.",
-    ".v.": ".to_v.",
-    ".o.": ".to_out.0.",
-}
-
-
-def renamed(name: str) -> str:
-    for ours, theirs in TRANSFORMER_KEYS.items():
-        name = name.replace(ours, theirs)
-    return name
-
 
 @pytest.mark.parametrize("t, bound", [(0.002, 1e-5), (1.0, 1e-4)])
 def test_the_transformer_is_that_of_diffusers(t: float, bound: float) -> None:
@@ -103,7 +78,7 @@ def test_the_transformer_is_that_of_diffusers(t: float, bound: float) -> None:
         patch_size=(1, 2, 2), num_attention_heads=2, attention_head_dim=24, in_channels=16, out_channels=16,
         text_dim=20, freq_dim=256, ffn_dim=64, num_layers=2, cross_attn_norm=True, qk_norm="rms_norm_across_heads",
     ).eval()  # fmt: skip
-    theirs.load_state_dict({renamed(name): tensor for name, tensor in ours.state_dict().items()})
+    theirs.load_state_dict({to_diffusers(name): tensor for name, tensor in ours.state_dict().items()})
     z, text = torch.randn(2, 16, 3, 6, 8), torch.randn(2, 12, 20)
     with torch.no_grad():
         expected = theirs(z, torch.full((2,), 1000 * t), text, return_dict=False)[0]
@@ -111,31 +86,10 @@ def test_the_transformer_is_that_of_diffusers(t: float, bound: float) -> None:
     assert float((found - expected).abs().max()) < bound * max(1.0, float(expected.abs().max()))
 
 
-def their_autoencoder_key(name: str) -> str:
-    half, _, rest = name.partition(".")
-    if half in ("conv1", "conv2"):
-        return {"conv1": "quant_conv", "conv2": "post_quant_conv"}[half] + "." + rest
-    for ours, theirs in (("conv1.", "conv_in."), ("head.0.", "norm_out."), ("head.2.", "conv_out."),
-                         ("middle.0.", "mid_block.resnets.0."), ("middle.1.", "mid_block.attentions.0."),
-                         ("middle.2.", "mid_block.resnets.1.")):  # fmt: skip
-        if rest.startswith(ours):
-            rest = theirs + rest.removeprefix(ours)
-    if rest.startswith("downsamples."):
-        rest = rest.replace("downsamples.", "down_blocks.", 1)
-    if rest.startswith("upsamples."):
-        number, _, tail = rest.removeprefix("upsamples.").partition(".")
-        block, place = divmod(int(number), 4)
-        rest = f"up_blocks.{block}." + ("upsamplers.0." if place == 3 else f"resnets.{place}.") + tail
-    for ours, theirs in (("residual.0", "norm1"), ("residual.2", "conv1"), ("residual.3", "norm2"),
-                         ("residual.6", "conv2"), ("shortcut", "conv_shortcut")):  # fmt: skip
-        rest = rest.replace(ours, theirs)
-    return f"{half}.{rest}"
-
-
 def test_the_autoencoder_is_that_of_diffusers(autoencoder: WanAutoencoder) -> None:
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.AutoencoderKLWan(base_dim=8).eval()
-    theirs.load_state_dict({their_autoencoder_key(name): w for name, w in autoencoder.state_dict().items()})
+    theirs.load_state_dict({to_diffusers(name): w for name, w in autoencoder.state_dict().items()})
     frames = torch.rand(1, 3, 9, 16, 24) * 2 - 1
     with torch.no_grad():
         latents = autoencoder.encode(frames)

@@ -11,10 +11,10 @@ import torch
 from comfy.model_patcher import CoreModelPatcher
 from comfy_api.latest import io
 
+from ..duovsr_vs.engine.fit import fitting
 from ..duovsr_vs.engine.machine import resolve_precision
+from ..duovsr_vs.engine.memory import Demand
 from ..duovsr_vs.engine.options import Options
-from ..duovsr_vs.engine.plan import estimate_memory
-from ..duovsr_vs.engine.tiles import resolve_tile
 from ..duovsr_vs.engine.upscaler import Upscaler
 from ..duovsr_vs.model.checkpoint import LoadedModel, load
 
@@ -67,13 +67,17 @@ class NodeModel:
 
     def _memory(self, options: Options, width: int, height: int) -> int:
         """Bytes that ComfyUI has to make room for."""
-        config = self.loaded.config
-        tile, overlap = resolve_tile(config, width, height, options.tile, options.tile_overlap)
+        device = self.patcher.load_device
         wide, high = options.output_size(width, height)
-        item = resolve_precision(options.precision, self.patcher.load_device).itemsize
-        return int(estimate_memory(config, width, height, tile, overlap, item, 3 * wide * high))
+        demand = Demand(
+            config=self.loaded.config, width=width, height=height, out_width=wide, out_height=high,
+            item=resolve_precision(options.precision, device).itemsize,
+            parameters=sum(weight.numel() for weight in self.patcher.model.parameters()),
+            on_cpu=device.type == "cpu", exact_base=options.strength == 0,
+        )  # fmt: skip
+        return fitting(demand, options, 1).needs(demand)
 
 
 def _without_zero(chosen: dict[str, Any]) -> dict[str, Any]:
-    """Widgets cannot be empty: a width or height of 0 is none."""
-    return {name: value for name, value in chosen.items() if value or name not in ("width", "height")}
+    """Widgets cannot be absent: a width or height of 0, or an empty text, is none."""
+    return {name: value for name, value in chosen.items() if value or name not in ("width", "height", "vram")}

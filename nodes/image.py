@@ -12,8 +12,8 @@ from torch import Tensor
 from ..duovsr_vs.engine.resize import resize
 from ..duovsr_vs.errors import FormatError
 from .model import CATEGORY, DuoModel, NodeModel
-from .progress import Bar, cancellable
-from .widgets import ALIASES, upscaling
+from .progress import Bar, cancellable, noted
+from .widgets import ALIASES, budget, upscaling
 
 
 def frame_of(image: Tensor) -> Tensor:
@@ -48,6 +48,7 @@ class Upscale(io.ComfyNode):
                 DuoModel.Input("model", tooltip="From DUO-VSR Load Model."),
                 io.Image.Input("image", tooltip="Frames in their order, each side from 16 pixels; alpha is kept."),
                 *upscaling(),
+                budget(),
             ],
             outputs=[io.Image.Output(display_name="image")],
         )
@@ -62,7 +63,7 @@ class Upscale(io.ComfyNode):
             (count, *size, max(channels, 3)), dtype=mm.intermediate_dtype(), device=mm.intermediate_device()
         )
         bar = Bar(count)
-        with cancellable(engine.stream(frame_of(frame) for frame in image)) as frames:
+        with noted(engine), cancellable(engine.stream(frame_of(frame) for frame in image)) as frames:
             for n, frame in enumerate(frames):
                 out[n, ..., :3] = frame.clamp_(0, 1).movedim(0, -1)
                 if channels == 4:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -81,6 +82,14 @@ class _Maker[T]:
         """The item that is being made is the last."""
         self._stopped.set()
         self._thread.join(PATIENCE)
+
+
+@contextmanager
+def noted(engine: Any) -> Iterator[None]:
+    """Afterwards the console says where memory ran out and smaller pieces served."""
+    yield
+    for note in filter(None, [engine.memory_note]):
+        logging.warning("DUO-VSR: %s", note)
 
 
 @contextmanager

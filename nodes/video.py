@@ -10,8 +10,8 @@ from ..duovsr_vs.errors import DuoVsrError
 from .decode import FileSource, TensorSource, source_of
 from .encode import CODECS, TemporaryVideo, check_codec, temporary_path, written
 from .model import CATEGORY, DuoModel, NodeModel
-from .progress import Bar, cancellable
-from .widgets import ALIASES, upscaling
+from .progress import Bar, cancellable, noted
+from .widgets import ALIASES, budget, upscaling
 
 
 class UpscaleVideo(io.ComfyNode):
@@ -45,6 +45,7 @@ class UpscaleVideo(io.ComfyNode):
                     tooltip="Quality of h264, h265 and av1: smaller is better and takes more bytes. Default: 16, hard "
                     "to tell from lossless.",
                 ),
+                budget(),
             ],
             outputs=[io.Video.Output(display_name="video")],
         )
@@ -66,7 +67,11 @@ def _upscaled(model: NodeModel, source: FileSource | TensorSource, codec: str, c
     size = engine.plan.out_width, engine.plan.out_height
     bar, count = Bar(picture.expected), 0
     path = temporary_path(codec)
-    with written(path, source, size, codec, crf) as writer, cancellable(engine.stream(source.frames())) as frames:
+    with (
+        noted(engine),
+        written(path, source, size, codec, crf) as writer,
+        cancellable(engine.stream(source.frames())) as frames,
+    ):
         for frame in frames:
             writer.write(frame)
             bar.advance(frame)

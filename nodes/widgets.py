@@ -36,11 +36,11 @@ def upscaling() -> list[Any]:
             tooltip="Of the generator's noise: another seed, slightly other detail. Default: 0.",
         ),
         io.Int.Input(
-            "width", default=0, min=0, max=32768, advanced=True,
+            "width", default=0, min=0, max=16384, advanced=True,
             tooltip="Output width in pixels, from 16. Default: 0, from scale; alone it keeps the aspect.",
         ),
         io.Int.Input(
-            "height", default=0, min=0, max=32768, advanced=True,
+            "height", default=0, min=0, max=16384, advanced=True,
             tooltip="Output height in pixels, from 16. Default: 0, from scale; alone it keeps the aspect.",
         ),
         io.Boolean.Input(
@@ -54,3 +54,11 @@ def upscaling() -> list[Any]:
             "need less memory; with the built-in models they change no pixel.",
         ),
     ]  # fmt: skip
+
+
+def budget() -> Any:
+    """vram; the last input of a node, so that older workflows keep the order of their values."""
+    return io.String.Input(
+        "vram", default="", advanced=True,
+        tooltip="Memory that the upscaling may take, such as 6GB: tiles are chosen to fit. Default: empty, no limit.",
+    )  # fmt: skip

@@ -22,7 +22,7 @@ from video_files import make_video, times
 from duovsr_vs.engine.options import Options
 from duovsr_vs.engine.upscaler import Upscaler
 
-CHOSEN = {"scale": 4, "strength": 1.0, "seed": 3, "width": 0, "height": 0, "scene_cut": True, "tile": 0}
+CHOSEN = {"scale": 4, "strength": 1.0, "seed": 3, "width": 0, "height": 0, "scene_cut": True, "tile": 0, "vram": ""}
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
@@ -183,6 +183,15 @@ def test_brightness_that_rises_shows_no_step_at_windows(nodes: dict[str, Any]) -
     ramp = torch.linspace(0.2, 0.7, 43)[:, None, None, None].expand(-1, 16, 16, 3)
     means = upscaled(nodes, ramp, "toy.safetensors", strength=0.2).mean((1, 2, 3))
     assert means.diff().max() < 1.6 * means.diff().median()
+
+
+def test_a_budget_of_memory_is_kept_or_refused(nodes: dict[str, Any]) -> None:
+    image = images(1, 96, 128)
+    assert torch.equal(upscaled(nodes, image, vram="4GB"), upscaled(nodes, image))
+    with pytest.raises(Exception, match="vram=1MB allows less"):
+        upscaled(nodes, image, vram="1MB")
+    with pytest.raises(Exception, match="is no size; give a number and its unit"):
+        upscaled(nodes, image, vram="much")
 
 
 def test_progress_ends_at_the_total_and_shows_a_picture(nodes: dict[str, Any], host: Host) -> None:

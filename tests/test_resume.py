@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import random
 import shutil
 import signal
@@ -24,6 +25,7 @@ from test_video_reader import packet_spans
 from video_files import decoded, make_video, picture, planes, times
 
 from duovsr_vs.cli.batch import run
+from duovsr_vs.cli.crew import Crew, LocalWorker, Worker
 from duovsr_vs.cli.job import described, open_job
 from duovsr_vs.cli.render import opened_folder, render_segment
 from duovsr_vs.cli.request import Request
@@ -331,6 +333,18 @@ def test_two_workers_make_the_same_bytes(tmp_path: Path, film: Path, whole: byte
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.mkv"]
 
 
+def test_workers_of_several_devices_make_the_same_bytes_and_an_absent_one_is_refused(
+    tmp_path: Path, film: Path, whole: bytes, tiny_model: Path, cli: Cli
+) -> None:
+    common = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", 8]
+    code, _, err = cli(*common, "--device", "cpu, cpu,cuda:99")
+    assert (code, "Traceback" in err) == (0, False)
+    assert "note     worker 3 takes no part: device='cuda:99'" in err
+    assert (tmp_path / "b.mkv").read_bytes() == whole
+    code, _, err = cli(*common, "--overwrite", "--device", "cpu,gpu")
+    assert (code, "device='gpu' is unknown" in err) == (2, True)
+
+
 def children(pid: int) -> list[int]:
     """Processes whose parent is that one."""
     found = []
@@ -387,7 +401,35 @@ def test_an_error_of_a_worker_is_one_sentence(tmp_path: Path, tiny_model: Path, 
     (tmp_path / "both.ts").write_bytes(b"".join(parts))
     common = ["upscale", tmp_path / "both.ts", "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", 8]
     code, _, err = cli(*common, "--workers", 2)
-    assert (code, "changes in the middle: frame 20" in err, "Traceback" in err) == (1, True, False)
+    assert (code, "changes in the middle: frame 20" in err, "Traceback" in err) == (1, True, False), err
+    assert "2 of 5 segments are finished" in err
+
+
+def test_the_error_of_the_earliest_segment_is_told_whichever_comes_first(tmp_path: Path, tiny_model: Path) -> None:
+    source = make_video(tmp_path / "a.mkv", 40)
+    description, _ = begin(requested(source, tmp_path / "b.mkv", tiny_model))
+
+    class Talk(Crew):
+        """A crew whose workers say what they are told to."""
+
+        def hire(self, segments: int) -> list[Worker]:
+            workers = [LocalWorker(name, description, queue.Queue()) for name in ("early", "late")]
+            early, late = workers
+            for who, said in [
+                (early, {"idle": True}),
+                (late, {"idle": True}),
+                (late, {"error": "frame 30", "kind": "FormatError"}),
+                (early, {"segment": 0}),
+                (early, {"error": "frame 9", "kind": "VideoError"}),
+            ]:
+                self._said.put((who, said))
+            return list(workers)
+
+        def successor(self, worker: Worker) -> Worker | None:
+            return None
+
+    with pytest.raises(VideoError, match="frame 9"):
+        Talk().run([range(3, 5), range(0, 3)], lambda: None)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

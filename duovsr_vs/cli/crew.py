@@ -1,4 +1,4 @@
-"""Several worker processes on one machine: each makes runs of segments, and none of them changes a bit of any."""
+"""Workers that share the segments of a long job, none of which changes a bit of any: here, processes of one machine."""
 
 from __future__ import annotations
 
@@ -7,22 +7,48 @@ import queue
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ..errors import DuoVsrError, VideoError
+from .exits import say
 from .render import UnsteadyInputError
+from .request import Request
 
 PATIENCE = 2
-"""How often a worker may be lost before the job gives up: once may be bad luck, memory that is too small is not."""
+"""How often in a row a worker may be lost and replaced: once may be bad luck, memory that is too small is not."""
 
 
-class Worker:
-    """One process, `duovsr_vs.cli.worker`, spoken to in lines of JSON."""
+class Worker(ABC):
+    """Somebody who makes segments and says what happens, in the words of `duovsr_vs.cli.worker`."""
 
-    def __init__(self, description: dict[str, Any], said: queue.Queue[tuple[Worker, dict[str, Any]]]):
-        """said: gets everything that the worker says, and {"ended": its exit code} at last."""
+    def __init__(self, name: str, description: dict[str, Any]):
+        """name: what people call it.  description: as for `render_segment`."""
+        self.name, self.description = name, description
+        self.todo: range | None = None
+        self.ready = False
+        self.losses = 0
+
+    @abstractmethod
+    def give(self, todo: range) -> None:
+        """Have a run of segments made."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """The worker stops, whatever it is doing; what it had begun is nobody's."""
+
+
+Said = queue.Queue[tuple[Worker, dict[str, Any]]]
+"""Everything that workers say, and {"ended": exit code} at the last."""
+
+
+class LocalWorker(Worker):
+    """A process of this machine, spoken to in lines of JSON."""
+
+    def __init__(self, name: str, description: dict[str, Any], said: Said):
+        super().__init__(name, description)
         package = (__package__ or "duovsr_vs.cli").split(".")
         code = f"from {'.'.join([*package, 'worker'])} import main; main()"
         # A session of its own: Ctrl-C goes to this process alone, which then ends the workers.
@@ -33,19 +59,15 @@ class Worker:
             start_new_session=True,
             text=True,
         )
-        self.description = description
-        self.todo: range | None = None
         self._said = said
         self._tell(description)
         threading.Thread(target=self._listen, name="duovsr-worker", daemon=True).start()
 
     def give(self, todo: range) -> None:
-        """Have a run of segments made."""
         self.todo = todo
         self._tell({"first": todo.start, "last": todo.stop - 1})
 
     def end(self) -> None:
-        """The worker stops, whatever it is doing, and has stopped when this returns."""
         with suppress(OSError):
             self._process.kill()
         self._process.wait()
@@ -68,90 +90,164 @@ class Worker:
         self._said.put((self, {"ended": self._process.wait()}))
 
 
-class Crew:
-    """Makes the segments of one job that are missing."""
+class Crew(ABC):
+    """Makes the segments of one job that are missing, by workers of some kind."""
 
-    def __init__(self, description: dict[str, Any], count: int, overrides: Sequence[dict[str, Any]] = ()):
-        """description: as for `render_segment`.  count: of workers.  overrides: engine options of each worker that
-        change no pixel (device, threads); without, the machine's threads are shared out.
-        """
-        import torch
-
-        share = {"threads": max(1, torch.get_num_threads() // count)}
-        given = description["request"]["options"]
-        if given["threads"] is not None:
-            share = {}
-        each = list(overrides) or [share] * count
-        self._descriptions = [
-            {**description, "request": {**description["request"], "options": {**given, **more}}} for more in each
-        ]
-        self._said: queue.Queue[tuple[Worker, dict[str, Any]]] = queue.Queue()
+    def __init__(self) -> None:
+        self._said: Said = queue.Queue()
         self._workers: list[Worker] = []
         self._todo: list[range] = []
-        self._lost = 0
+        self._failed: tuple[int, DuoVsrError] | None = None
+        self.made: set[int] = set()
+        """Segments that workers have finished."""
+
+    @abstractmethod
+    def hire(self, segments: int) -> list[Worker]:
+        """The first workers, no more than there are segments. Raises DuoVsrError where there is nobody."""
+
+    @abstractmethod
+    def successor(self, worker: Worker) -> Worker | None:
+        """Who takes the place of a lost worker."""
 
     def run(self, missing: Sequence[range], on_frame: Callable[[], None]) -> None:
         """Have all missing runs of segments made. Raises DuoVsrError, or UnsteadyInputError; all workers have ended.
 
-        on_frame: called in this thread for each finished frame.
+        on_frame: called in this thread for each finished frame. An error is that of the earliest segment that has one,
+        as if one process had made them in order.
         """
         self._todo = [run for run in missing if run]
-        segments = sum(len(run) for run in self._todo)
         try:
-            for description in self._descriptions[:segments]:
-                self._workers.append(Worker(description, self._said))
-            while self._workers:
+            self._workers = self.hire(sum(len(run) for run in self._todo))
+            while self._goes_on():
                 self._hear(*self._said.get(), on_frame)
         finally:
             for worker in self._workers:
                 worker.end()
+        if self._failed is not None:
+            raise self._failed[1]
+
+    def _goes_on(self) -> bool:
+        """Whether there is something to wait for; behind a segment that fails there is not."""
+        runs = [*self._todo, *(worker.todo for worker in self._workers if worker.todo)]
+        return bool(self._workers) and any(self._failed is None or run.start < self._failed[0] for run in runs)
 
     def _hear(self, worker: Worker, said: dict[str, Any], on_frame: Callable[[], None]) -> None:
         """React to one line of one worker."""
+        if worker not in self._workers:
+            return
         if "frames" in said:
             for _ in range(int(said["frames"])):
                 on_frame()
         elif "idle" in said:
-            worker.todo = None
-            if todo := self._next():
-                worker.give(todo)
-            else:
-                self._workers.remove(worker)
-                worker.end()
+            worker.ready, worker.todo = True, None
+            self._hand_out()
         elif "segment" in said and worker.todo:
-            worker.todo = range(int(said["segment"]) + 1, worker.todo.stop)
+            self.made.add(int(said["segment"]))
+            worker.todo, worker.losses = range(int(said["segment"]) + 1, worker.todo.stop), 0
+        elif "note" in said:
+            say(f"note     {worker.name}: {said['note']}")
         elif "unsteady" in said:
             raise UnsteadyInputError(int(said["unsteady"]))
         elif "error" in said:
-            raise _error(said)
-        elif "ended" in said and worker in self._workers:
-            self._replace(worker, int(said["ended"]))
+            self._fail(worker, _error(said))
+        elif "ended" in said:
+            self._replace(worker, said)
+
+    def _hand_out(self) -> None:
+        """Something to do for everybody who waits for it, as long as there is some."""
+        for worker in self._workers:
+            if worker.ready and worker.todo is None and (todo := self._next()):
+                worker.give(todo)
 
     def _next(self) -> range | None:
-        """The next run to hand out: neighbours together, and smaller ones towards the end, so that all end at once."""
-        if not self._todo:
+        """The next run to hand out: the earliest, neighbours together, smaller ones towards the end, so that all end at
+        once; after an error only what lies before it.
+        """
+        runs = [run for run in self._todo if self._failed is None or run.start < self._failed[0]]
+        if not runs:
             return None
-        left = sum(len(run) for run in self._todo)
-        longest = max(self._todo, key=len)
-        size = max(1, -(-left // (2 * len(self._workers))))
-        self._todo.remove(longest)
-        if rest := longest[size:]:
+        first = min(runs, key=lambda run: run.start)
+        size = max(1, -(-sum(map(len, runs)) // (2 * len(self._workers))))
+        self._todo.remove(first)
+        if rest := first[size:]:
             self._todo.append(rest)
-        return longest[:size]
+        return first[:size]
 
-    def _replace(self, worker: Worker, code: int) -> None:
+    def _fail(self, worker: Worker, error: DuoVsrError) -> None:
+        """A worker cannot even begin: the others go on without it. Or there is an error in what it makes."""
+        self._workers.remove(worker)
+        worker.end()
+        if not worker.ready:
+            if not self._workers:
+                raise error
+            say(f"note     {worker.name} takes no part: {error}")
+            return
+        at = worker.todo.start if worker.todo is not None else 0
+        if self._failed is None or at < self._failed[0]:
+            self._failed = at, error
+
+    def _replace(self, worker: Worker, said: dict[str, Any]) -> None:
         """A worker has gone without a word: another one takes over what it had not finished."""
         self._workers.remove(worker)
         worker.end()
-        self._lost += 1
-        if self._lost > PATIENCE:
-            raise VideoError(
-                f"workers end without a word (code {code}); memory may be short, fewer --workers need less"
-            )
         if worker.todo:
             self._todo.append(worker.todo)
-        if self._todo:
-            self._workers.append(Worker(worker.description, self._said))
+        if not self._todo:
+            return
+        follower = self.successor(worker) if worker.losses < PATIENCE else None
+        if follower is not None:
+            follower.losses = worker.losses + 1
+            self._workers.append(follower)
+        elif not self._workers:
+            raise VideoError(
+                f"workers end without a word ({said.get('why') or 'code ' + str(said['ended'])}); memory may be short, "
+                "fewer --workers need less"
+            )
+        self._hand_out()
+
+
+class LocalCrew(Crew):
+    """Processes of this machine."""
+
+    def __init__(self, description: dict[str, Any], count: int, devices: Sequence[str] = ()):
+        """description: as for `render_segment`.  count: of workers, for each device.  devices: for a worker each;
+        without, that of the job. Threads of the CPU are shared out.
+        """
+        import torch
+
+        super().__init__()
+        given = description["request"]["options"]
+        total = count * max(len(devices), 1)
+        share = {} if given["threads"] is not None else {"threads": max(1, torch.get_num_threads() // total)}
+        each = [{"device": device, **share} for device in (devices or [given["device"]])]
+        self._descriptions = [with_options(description, more) for more in each * count]
+
+    def hire(self, segments: int) -> list[Worker]:
+        numbered = enumerate(self._descriptions[:segments], 1)
+        return [LocalWorker(f"worker {number}", description, self._said) for number, description in numbered]
+
+    def successor(self, worker: Worker) -> Worker | None:
+        return LocalWorker(worker.name, worker.description, self._said)
+
+
+def devices_of(request: Request) -> tuple[str, ...]:
+    """Devices of this machine that a job may use beside each other; empty: the one that its options name.
+
+    `cuda` alone means all GPUs of the first one's kind: others would not give the same bits.
+    """
+    if request.devices or request.options.device != "cuda":
+        return request.devices
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    alike = tuple(f"cuda:{index}" for index, name in enumerate(names) if name == names[0])
+    return alike if len(alike) > 1 else ()
+
+
+def with_options(description: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """A description with other engine options, such as change no pixel (device, threads)."""
+    request = description["request"]
+    return {**description, "request": {**request, "options": {**request["options"], **more}}}
 
 
 def _error(said: dict[str, Any]) -> DuoVsrError:

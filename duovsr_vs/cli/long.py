@@ -21,6 +21,7 @@ from .request import Request
 
 if TYPE_CHECKING:
     from ..engine.upscaler import Upscaler
+    from .crew import Crew
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +126,31 @@ def _moving(job: Job, folder: SegmentFolder) -> bool:
 
 
 def _make(job: Job, upscaler: Upscaler, grid: Grid, identity: Facts, folder: SegmentFolder, progress: Progress) -> None:
-    """Make all segments that are missing, here or in worker processes."""
+    """Make all segments that are missing, here or by workers."""
     with Station.of(job, upscaler, grid) as station:
         while missing := _missing(folder, grid):
+            split = not folder.unsteady and sum(len(run) for run in missing) > 1
+            crew = _crew(job, upscaler, described(job.request, identity), folder) if split else None
             try:
-                if job.request.workers > 1 and not folder.unsteady and sum(len(run) for run in missing) > 1:
-                    from .crew import Crew
-
-                    Crew(described(job.request, identity), job.request.workers).run(missing, progress.advance)
+                if crew is not None:
+                    crew.run(missing, progress.advance)
                 else:
                     station.render(missing[0][0], missing[0][-1], progress.advance)
             except UnsteadyInputError as found:
                 _read_from_beginning(folder, grid, grid.index_of(found.number))
+
+
+def _crew(job: Job, upscaler: Upscaler, description: Facts, folder: SegmentFolder) -> Crew | None:
+    """Who shares the segments; None where this process makes them alone."""
+    from .crew import LocalCrew, devices_of
+
+    if job.request.ray is not None:
+        from .cluster import ClusterCrew
+
+        return ClusterCrew(description, job.request.workers, upscaler.plan.device, folder)
+    devices = devices_of(job.request)
+    count = job.request.workers * max(len(devices), 1)
+    return LocalCrew(description, job.request.workers, devices) if count > 1 else None
 
 
 def _missing(folder: SegmentFolder, grid: Grid) -> list[range]:

@@ -6,8 +6,10 @@ the job), the result is the path of a finished segment, and which process makes 
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +23,7 @@ from ..video.pipeline import Work
 from ..video.pipeline import run as run_pipeline
 from ..video.reader import Frame, VideoReader
 from ..video.segmented import ImageSegment, Segment, SegmentedWriter, VideoSegment, carrier_of
-from ..video.segments import Grid, SegmentFolder
+from ..video.segments import Grid, Record, SegmentFolder
 from .job import Job, open_job
 from .request import Request
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 COUNTERS = ("restamped", "undecodable", "redone")
 """What is counted for each segment: replaced timestamps, damaged packets, frames computed again in float32."""
+
+SEEN_AFTER = 10
+"""Seconds after which a file on shared storage is seen everywhere."""
 
 
 class UnsteadyInputError(Exception):
@@ -62,16 +67,49 @@ def opened_folder(request: Request) -> SegmentFolder:
     return SegmentFolder(segment_folder(request.output), request.output)
 
 
+def see_to_sharing(description: dict[str, Any]) -> None:
+    """Where a description says so ("shared", the name of a file beside the segments), look whether this machine sees
+    the folder of the others. Raises VideoError.
+    """
+    if "shared" not in description:
+        return
+    folder = opened_folder(Request.from_dict(description["request"])).path
+    for _ in range(SEEN_AFTER):
+        with suppress(OSError):
+            if folder / description["shared"] in folder.iterdir():  # network file systems look again for a listing
+                return
+        time.sleep(1)
+    raise VideoError(
+        f"{folder} is not the folder that the others work in; input, model and output must lie on storage that all "
+        "machines share, under the same names"
+    )
+
+
+class SharedFolder(SegmentFolder):
+    """For workers that may be taken for lost while they live: what somebody else has finished meanwhile stays."""
+
+    def commit(self, index: int, part: Path, suffix: str, record: Record) -> None:
+        if self.record(index) is None:
+            super().commit(index, part, suffix, record)
+        elif part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
 class Station:
     """A place where segments of one job are made: its open input and its engine. Used as a context manager."""
 
     def __init__(self, description: dict[str, Any]):
-        """Opens the input and loads the model. Raises VideoError where this is not the same job or machine class."""
+        """Opens the input and loads the model. Raises VideoError where it is another job, folder or machine class."""
         self._stack = ExitStack()
         try:
+            see_to_sharing(description)
             request = Request.from_dict(description["request"])
             job = open_job(request, self._stack, None)
-            self._set(job, job.upscaler(), Grid(**description["identity"]["part"]))
+            kind = SharedFolder if "shared" in description else SegmentFolder
+            folder = kind(segment_folder(request.output), request.output)
+            self._set(job, job.upscaler(), Grid(**description["identity"]["part"]), folder)
             changed = differences(description["identity"], job.identity(self._upscaler.plan, self.grid))
         except BaseException:
             self._stack.close()
@@ -85,12 +123,11 @@ class Station:
         """One for a job that is open in this process."""
         station = cls.__new__(cls)
         station._stack = ExitStack()
-        station._set(job, upscaler, grid)
+        station._set(job, upscaler, grid, opened_folder(job.request))
         return station
 
-    def _set(self, job: Job, upscaler: Upscaler, grid: Grid) -> None:
-        self.job, self.grid, self._upscaler = job, grid, upscaler
-        self.folder = opened_folder(job.request)
+    def _set(self, job: Job, upscaler: Upscaler, grid: Grid, folder: SegmentFolder) -> None:
+        self.job, self.grid, self.folder, self._upscaler = job, grid, folder, upscaler
         self._carrier = carrier_of(job.encoding, job.kind)
         self._fresh = True
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.options import Options
+from ..errors import OptionError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,16 @@ class Request:
     segment: int | None = None
     """Frames of a segment; None: about ten seconds."""
     workers: int = 1
+    """Of each device, of each node of a cluster."""
+    devices: tuple[str, ...] = ()
+    """Of this machine, where several are named; the first is that of the options."""
+    ray: str | None = None
+    """Address of a cluster that makes the segments."""
     report: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.ray is not None and self.devices:
+            raise OptionError("--ray takes all devices of a kind that the nodes have; name one --device")
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with absolute paths: another process may stand somewhere else."""
@@ -39,13 +49,22 @@ class Request:
         return {
             **asdict(self), "options": asdict(options), "source": _absolute(self.source),
             "output": _absolute(self.output), "encoder_options": list(self.encoder_options),
+            "devices": list(self.devices),
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Request:
         """Inverse of `as_dict`."""
-        known = {**values, "options": Options(**values["options"]), "encoder_options": tuple(values["encoder_options"])}
-        return cls(**known)
+        lists = {name: tuple(values.get(name, ())) for name in ("encoder_options", "devices")}
+        return cls(**{**values, **lists, "options": Options(**values["options"])})
+
+
+def devices_in(text: str) -> tuple[str, ...]:
+    """The names in `cuda:0,cuda:1`. Raises OptionError for an unknown one."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        Options(device=name)
+    return names
 
 
 def _absolute(path: str) -> str:

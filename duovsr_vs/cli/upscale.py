@@ -45,8 +45,14 @@ def run(request: Request, reporter: Reporter) -> Result:
         if job is None:
             say(f"done     {request.output} is there already; --overwrite makes it again")
             return Result(0, "there already")
+        if request.ray is not None and job.resumable:
+            from .cluster import join
+
+            join(request.ray)
         upscaler = job.upscaler()
         grid = long.grid_of(job, upscaler, begun)
+        if request.ray is not None and grid is None:
+            say("note     --ray: this job is not cut into segments, so that it is made here alone")
         for line in plan_lines(job, upscaler.plan, grid):
             say(line)
         progress = Progress(job.frames)

@@ -16,6 +16,9 @@ from browser import Browser, browser_path
 from comparison_files import Picture, large_pictures, small_pictures, write_clip
 
 from duovsr_vs.compare.comparison import Comparison, make
+from duovsr_vs.compare.gather import entry_of
+from duovsr_vs.compare.moments import Moment
+from duovsr_vs.compare.preview import preview_page
 
 pytestmark = pytest.mark.skipif(browser_path() is None, reason="there is no Chromium on the PATH")
 CROP = (160, 112)
@@ -243,3 +246,39 @@ def test_the_shown_frame_is_marked_in_plots_and_profiles(page: Browser) -> None:
     line = "document.querySelector('svg.plot .now').getAttribute('x1')"
     assert float(page.value(line)) == float(page.value("document.querySelector('svg.plot').dataset.x1"))
     assert page.value("document.querySelector('.strip i').style.left") == "93.75%"
+
+
+def test_a_preview_has_a_button_for_each_place_and_marks_only_its_profiles(chromium: Browser, tmp_path: Path) -> None:
+    large = large_pictures(12)
+    source = entry_of(str(write_clip(tmp_path / "small.mkv", small_pictures(large), pix_fmt="bgr0")), "small", "source")
+    made = []
+    for name, first in (("near the beginning", 1), ("most motion", 7)):
+        clip = write_clip(tmp_path / f"{first}.mkv", large[first : first + 5], pix_fmt="bgr0")
+        made.append((Moment(name, first, first + 5), entry_of(str(clip), "large", "clip", first=first)))
+    html = tmp_path / "preview.html"
+    html.write_bytes(preview_page(source, made, "Preview", "About <b>two minutes</b>.", ["a note"]))
+    page = opened(chromium, html, DESKTOP)
+    assert page.value("document.querySelector('header p').textContent") == "About <b>two minutes</b>."
+    assert page.value("[...document.querySelectorAll('#parts button')].map(b => b.textContent)") == [
+        "near the beginning",
+        "most motion",
+    ]
+    marks = "[...document.querySelectorAll('.strip i')].map(mark => mark.checkVisibility())"
+    assert page.value(marks) == [True, True, False, False]
+    page.value("document.querySelectorAll('#parts button')[1].click()")
+    assert frame_number(page) == 7 and page.value(marks) == [False, False, True, True]
+    assert page.value("document.getElementById('where').textContent").startswith("frame 7, 0.280 s, most motion (5 of")
+    pressed = "[...document.querySelectorAll('#parts button')].map(b => b.getAttribute('aria-pressed'))"
+    assert page.value(pressed) == ["false", "true"]
+    page.press("ArrowLeft")
+    assert frame_number(page) == 5 and page.value(pressed) == ["true", "false"]
+    zoom(page, 1)
+    wanted, shown = image(page, 1, 3), canvas(page)
+    assert np.abs(wanted.astype(int) - large[5][: wanted.shape[0], : wanted.shape[1]]).mean() < 3, "frame 5 of the clip"
+    split = round(shown.shape[1] * 0.5) + 40
+    left = int(page.value("duovsrCompare.layout()")["left"])
+    assert np.array_equal(shown[:, split : left + 256], wanted[: shown.shape[0], split - left :])
+
+
+def test_a_page_of_one_part_has_no_buttons_for_places(page: Browser) -> None:
+    assert page.value("document.getElementById('parts').checkVisibility()") is False

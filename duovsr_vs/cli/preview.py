@@ -184,8 +184,9 @@ def _estimate(job: Job, rendered: Sequence[_Rendered]) -> str:
     video = video_bytes(source, parts, (job.start, job.start + frames), KEY_DISTANCE)
     total = video + _copied(job, source.others, frames)
     size = f"{total / 1e9:.2g} GB" if total >= 1e9 else f"{max(total / 1e6, 0.1):.2g} MB"
-    plural = "s" if frames > 1 else ""
-    return f"the whole job, {frames} frame{plural}: about {clock(frames * pace)} ({1 / pace:.2f} fps), about {size}"
+    plural, shared = "s" if frames > 1 else "", job.request.workers > 1 or job.request.ray is not None
+    speed = f"{1 / pace:.2f} fps{' in one process' if shared else ''}"
+    return f"the whole job, {frames} frame{plural}: about {clock(frames * pace)} ({speed}), about {size}"
 
 
 def _copied(job: Job, others: dict[int, int], frames: int) -> float:

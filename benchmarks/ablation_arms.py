@@ -42,7 +42,9 @@ RECIPE = Recipe(
     dual_stream=DualStreamRecipe(
         steps=400, learning_rate=3e-4, fake_learning_rate=3e-4, head_learning_rate=4e-4, **CROP
     ),
-    preference=PreferenceRecipe(steps=100, learning_rate=3e-5, batch=4, patch=48, pairs=48, candidates=4, refresh=1.0),
+    preference=PreferenceRecipe(
+        steps=100, learning_rate=3e-5, batch=4, patch=48, pairs=48, candidates=4, refresh=1.0, rank_model=0.0
+    ),
     evaluate_clips=1,
 )
 """λ_D = 1, λ_G = 0.1, λ_F = 0.05, N = 3, heads on both scores, no loss of ours (paired, temporal and consistency are 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from dataclasses import replace
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from training_files import SMOKE, make_pack, same, weights
 
 from training.__main__ import main
-from training.checkpoints import Checkpoints, write_tensors
+from training.checkpoints import Checkpoints, read_facts, write_tensors
 from training.data.dataset import PackedClips
 from training.distributed import ALONE
 from training.preference.groups import Judging
@@ -101,6 +102,8 @@ def test_pairs_in_the_making_are_not_waited_for_and_the_weights_before_them_are_
         facts = Checkpoints(tmp_path / "run" / "preference" / "checkpoints", ALONE).facts()
         assert (facts["step"] if facts else "0") == str(done)
         assert not (tmp_path / "run" / "preference" / f"pairs-{done}.safetensors").exists()
+    facts = read_facts(tmp_path / "run" / "preference" / "pairs-0.safetensors")
+    assert "model" in json.loads(facts["measures"])  # the learned ranker has its say
 
 
 def test_a_stop_is_told_in_one_line_with_the_signals_exit_code(

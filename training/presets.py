@@ -30,7 +30,9 @@ SMOKE = Recipe(
     guided=GuidedRecipe(steps=3, learning_rate=3e-4, batch=2, patch=24, negative="soft"),
     progressive=ProgressiveRecipe(steps=2, learning_rate=3e-4, batch=2, patch=24, start_steps=4),
     dual_stream=DualStreamRecipe(steps=2, learning_rate=1e-4, batch=2, patch=24, aux_per_student=2, temporal=0.15),
-    preference=PreferenceRecipe(steps=4, learning_rate=3e-5, batch=2, patch=24, pairs=4, candidates=3, temporal=0.15),
+    preference=PreferenceRecipe(
+        steps=4, learning_rate=3e-5, batch=2, patch=24, pairs=4, candidates=3, temporal=0.15, ranker_updates=8
+    ),
     log_every=1,
     save_every=2,
     evaluate_clips=2,

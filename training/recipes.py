@@ -245,6 +245,8 @@ class PreferenceRecipe(StageRecipe):
     """Range of the factor of a candidate's latents."""
     mixed: float = 0.5
     """Share of candidates from other weights: the detail dial and late checkpoints of stage II."""
+    ranker_updates: int = 500
+    """Updates of that network, before the first pairs."""
     stop_after: int = 50
     """Updates in a row with Δ_w > 0 after which the stage ends: winners are then forgotten, not learned."""
     rank_ssimulacra2: float = 0.3
@@ -252,7 +254,7 @@ class PreferenceRecipe(StageRecipe):
     rank_niqe: float = 0.2
     """The same of NIQE."""
     rank_model: float = 0.2
-    """The same of a learned ranker, of which there is none yet."""
+    """The same of a network that is trained on the order of degradations (arXiv 1707.08347); 0: none is."""
     rank_logit: float = 0.1
     """The same of the mean logit of stage II's heads."""
     rank_warp: float = 0.2
@@ -274,6 +276,7 @@ class PreferenceRecipe(StageRecipe):
             noise_scale=NATURAL,
             latent_gain=POSITIVE,
             mixed=SHARE,
+            ranker_updates=COUNT,
             stop_after=COUNT,
             **ranking,
         )

@@ -16,6 +16,7 @@ from training.batch import Batch, prepare, random_source
 from training.data.dataset import PackedClips
 from training.preference.candidates import draw_variations, fresh_noise, make_candidates
 from training.preference.judge import Judge
+from training.preference.learned import Ranker
 from training.preference.measures import decoded, measure
 from training.preference.ranker import Values, Verdict, rank, vetoes, weights_of
 from training.recipes import PreferenceRecipe, Recipe
@@ -33,6 +34,7 @@ class Makers:
     """The student, then other weights with the same ancestor."""
     regression: Generator | None = None
     judge: Judge | None = None
+    ranker: Ranker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,10 @@ class Judging:
         return Group(arrays, sample.z0.cpu(), best, worst, verdict, measures, twice)
 
     def _measures(self, arrays: Arrays, sample: Batch, latents: Tensor, makers: Makers) -> Mapping[str, Values]:
-        found = measure(decoded(makers.sources[0], latents, sample), arrays)
+        frames = decoded(makers.sources[0], latents, sample)
+        found = measure(frames, arrays)
+        if makers.ranker is not None:
+            found["model"] = np.array(makers.ranker.scores(frames))
         if makers.judge is not None:
             noise = fresh_noise(sample.z0, 1, random_source(self.seed, "preference", "judge", self.round))
             found["logit"] = np.array(makers.judge.logits(latents, noise, sample))

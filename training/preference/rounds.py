@@ -26,6 +26,7 @@ from training.stopping import at_once
 Weights = Mapping[str, Tensor]
 MADE_BY = (
     *("pairs", "candidates", "truth_share", "noise_scale", "latent_gain", "mixed", "patch", "frames"),
+    "ranker_updates",
     *("rank_ssimulacra2", "rank_niqe", "rank_model", "rank_logit", "rank_warp"),
 )
 """Fields of the recipe that pairs depend on; with another β the same ones serve again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,12 +18,14 @@ from training.distributed import ALONE, World, settle, whole
 from training.losses import anchor_loss, denoising_error, preference_loss
 from training.preference.groups import Makers
 from training.preference.judge import Judge
+from training.preference.learned import ranker_of
 from training.preference.pairs import Chosen
 from training.preference.rounds import Rounds, mark, round_of
 from training.recipes import Recipe
 from training.stages.base import Figures, Stage, Weights, build
 from training.stages.dual_stream import DualStream, blend
 
+RANKER = "ranker.safetensors"
 DETAIL = 0.5
 """Point of the detail dial from which some candidates come: (1 − d)·regression + d·student."""
 
@@ -61,7 +64,9 @@ class Preference(Stage):
         late, heads = sorted(stage_two.glob("late-*.safetensors")), stage_two / "heads.safetensors"
 
         def makers(student: Mapping[str, Tensor]) -> Makers:
-            return self.makers(student, late, heads)
+            ranked = self.settings.rank_model > 0
+            ranker = ranker_of(folder / RANKER, clips, self.recipe, run, self.world.device) if ranked else None
+            return replace(self.makers(student, late, heads), ranker=ranker)
 
         files = [*late, heads] if heads.is_file() else late
         run = mark(self.recipe, self.handed, files, clips)

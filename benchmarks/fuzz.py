@@ -176,7 +176,7 @@ def try_all(todo: list[Case], sound: Path, folder: Path, workers: int, tell: boo
         finally:
             worker.end()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(workers)]
+    threads = [threading.Thread(target=work, args=(n,), name=f"fuzz{n}") for n in range(workers)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,8 @@ from .generator import Generator
 from .registry import FORMAT, describe
 
 FAITHFUL, DETAILED, GOLDEN = "faithful", "detailed", "golden"
+LARGEST = 65536
+"""No whole number of a configuration is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +109,32 @@ def load(path: Path, detail: float | None = None, ops: ModuleType | Any = nn) ->
     OptionError if the dial has no second set of weights to turn to.
     """
     facts = describe(path)
-    config = ModelConfig.from_json(json.dumps(facts["config"]))
+    config = checked(path, ModelConfig.from_json(json.dumps(facts["config"])))
     tensors = read_tensors(path)
     found = model_hash(tensors, config.to_json())
     if facts["hash"] not in (None, found):
         raise ModelError(f"{path} is damaged: its contents do not match its hash; fetch or export it again")
-    generator = Generator(config, ops)
     weights, position = blend(path, config, tensors, detail)
-    check_fit(path, generator, weights)
+    if config.blocks + config.codec_blocks * (config.codec == "learned") > len(weights):
+        raise ModelError(
+            f"{path} does not fit its own configuration: it has fewer tensors than blocks; export it again"
+        )
+    with torch.device("meta"):  # without memory: the configuration may ask for any amount of it
+        check_fit(path, Generator(config, ops), weights)
+    generator = Generator(config, ops)
     generator.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return LoadedModel(generator.eval().requires_grad_(False), config, found, position, facts["provenance"])
+
+
+def checked(path: Path, config: ModelConfig) -> ModelConfig:
+    """The configuration itself; ModelError where a field is of another type, or larger than any model's."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        numbers = value if field.name == "latent_std" else [value] if field.name == "default_detail" else []
+        sound = type(value) is int and value <= LARGEST if field.type == "int" else True
+        if not sound or not all(type(n) in (int, float) and math.isfinite(n) for n in numbers):
+            raise ModelError(f"{path}: its configuration has {field.name}={str(value)[:40]}; export the model again")
+    return config
 
 
 def blend(

@@ -17,6 +17,8 @@ from .sequence import is_pattern, numbers_of
 
 EDGE = 4 * 1024 * 1024
 """Bytes at the beginning and at the end of an input that its fingerprint covers."""
+LONGEST = 100
+"""Characters of a value that fit into a sentence."""
 Facts = dict[str, Any]
 """What JSON can hold, by name."""
 
@@ -40,8 +42,10 @@ def fingerprint(source: str, scan: Scan) -> Facts:
     return {"bytes": sum(sizes), "frames": scan.packets, "packets": _digest(table), "ends": ends}
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: Any, now: Mapping[str, Any]) -> list[str]:
     """What is not equal, value by value: `crf was 16 and is 18`. Names are those of the innermost dictionary."""
+    if not isinstance(before, Mapping):
+        return ["its description is damaged"]
     found = []
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
@@ -106,4 +110,5 @@ def _read(path: Path, offset: int) -> bytes:
 
 
 def _said(value: Any) -> str:
-    return "not there" if value is None else str(value)
+    text = "not there" if value is None else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

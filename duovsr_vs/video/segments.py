@@ -80,10 +80,11 @@ class Record:
             record.files = [(str(name), int(size), str(digest)) for name, size, digest in record.files]
             frames = len(record.stamps)
             lists = [*record.stamps, *record.durations, *record.order]
-            sound = all(type(n) is int for n in lists) and len(record.durations) == frames
+            sound = all(type(n) is int and abs(n) < 2**62 for n in lists) and len(record.durations) == frames
             whole = sorted(record.order) == list(range(frames)) or not record.order
-            return record if sound and whole and isinstance(record.counters, dict) else None
-        except (TypeError, ValueError):
+            counted = isinstance(record.counters, dict) and all(type(n) is int for n in record.counters.values())
+            return record if sound and whole and counted else None
+        except (TypeError, ValueError, OverflowError):
             return None
 
 

@@ -13,7 +13,10 @@ from ..errors import DuoVsrError
 from .fit import Level, next_level, tile_to_name
 from .memory import Demand
 
-SIGNS = ("not enough memory", "defaultcpuallocator", "out of memory", "bad_alloc", "cannot allocate memory")
+SIGNS = (
+    "not enough memory", "defaultcpuallocator", "out of memory", "bad_alloc", "cannot allocate memory",
+    "could not create a primitive", "could not execute a primitive",
+)  # fmt: skip
 """What the texts of RuntimeErrors say that torch and oneDNN raise where memory runs out on a CPU."""
 
 

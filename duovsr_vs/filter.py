@@ -53,14 +53,15 @@ class Clip:
 def open_clip(settings: Mapping[str, Any], width: int, height: int, frames: int) -> tuple[Any, ...]:
     """Load the model for a clip of `frames` frames of width x height pixels; `settings` are fields of `Options`.
 
-    Returns ("", clip, output width, output height, chunk, frames before, frames after).
+    Returns ("", clip, output width, output height, chunk, frames before, frames after, a note on
+    what `vram` has changed or "").
     """
 
     def work() -> tuple[Any, ...]:
         upscaler = _upscaler(Options(**settings), width, height)
         plan = upscaler.plan
         clip = Clip(upscaler, width, height, frames)
-        return clip, plan.out_width, plan.out_height, upscaler.chunk, upscaler.before, upscaler.after
+        return clip, plan.out_width, plan.out_height, upscaler.chunk, upscaler.before, upscaler.after, plan.fitted
 
     return _answer(work)
 
@@ -152,7 +153,7 @@ def _fill(
     import numpy as np
     import torch
 
-    plan = clip.upscaler.plan
+    plan, told = clip.upscaler.plan, clip.upscaler.memory_note
     _use_threads(plan.threads)
     inputs = []
     for planes in _planes(sources, clip.width, clip.height):
@@ -164,6 +165,8 @@ def _fill(
     for planes, output in zip(_planes(targets, plan.out_width, plan.out_height), outputs, strict=True):
         for plane, values in zip(planes, output.numpy(), strict=True):
             np.copyto(plane, values)  # one thread is as fast as the memory
+    if clip.upscaler.memory_note != told:
+        print(f"duovsr.Upscale: {clip.upscaler.memory_note}", file=sys.stderr)
 
 
 def _planes(numbers: Sequence[int], width: int, height: int) -> Iterator[list[NDArray[np.float32]]]:

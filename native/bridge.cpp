@@ -101,6 +101,7 @@ Upscaler open(const Settings &settings, int width, int height, int frames) {
     made.chunk = number(py, result, 4);
     made.before = number(py, result, 5);
     made.after = number(py, result, 6);
+    made.note = python::text(py, py.Tuple_GetItem(result.get(), 7));
     made.handle = py.Tuple_GetItem(result.get(), 1);
     py.IncRef(made.handle);
     return made;

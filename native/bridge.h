@@ -30,6 +30,7 @@ struct Upscaler {
     int chunk = 0;   // output frames made by one call
     int before = 0;  // further input frames that a chunk needs before its first
     int after = 0;   // and after its last
+    std::string note;  // what a limit of memory has changed; empty where nothing
 };
 
 // Loads the model for a clip of `frames` frames of width x height.

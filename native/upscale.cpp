@@ -15,7 +15,7 @@ namespace duovsr {
 const char *const UPSCALE_ARGUMENTS =
     "clip:vnode;model:data:opt;scale:int:opt;width:int:opt;height:int:opt;strength:float:opt;detail:float:opt;"
     "seed:int:opt;device:data:opt;precision:data:opt;tile:int:opt;tile_overlap:int:opt;scene_cut:int:opt;"
-    "matrix:int:opt;threads:int:opt;";
+    "matrix:int:opt;threads:int:opt;vram:data:opt;";
 
 namespace {
 
@@ -137,7 +137,7 @@ bridge::Settings readSettings(const VSMap *in, const VSAPI *vsapi) {
         if (given(name))
             settings.emplace_back(name, vsapi->mapGetFloat(in, name, 0, nullptr));
     }
-    for (const char *name : {"model", "device", "precision"}) {
+    for (const char *name : {"model", "device", "precision", "vram"}) {
         if (given(name))
             settings.emplace_back(name, std::string(vsapi->mapGetData(in, name, 0, nullptr)));
     }
@@ -181,6 +181,12 @@ void tellAssumption(const Colour &colour, VSCore *core, const VSAPI *vsapi) {
     vsapi->logMessage(mtWarning, text.c_str(), core);
 }
 
+// What the upscaler had to do to stay within `vram`.
+void tellNote(const bridge::Upscaler &upscaler, VSCore *core, const VSAPI *vsapi) {
+    if (!upscaler.note.empty())
+        vsapi->logMessage(mtInformation, ("Upscale: " + upscaler.note).c_str(), core);
+}
+
 // Owns the upscaler until an instance does.
 struct Opened {
     bridge::Upscaler upscaler;
@@ -214,6 +220,7 @@ Node create(const VSMap *in, VSCore *core, const VSAPI *vsapi) {
     Opened opened{bridge::open(readSettings(in, vsapi), info.width, info.height, info.numFrames)};
     checkSize(info.format, opened.upscaler, vsapi);
     tellAssumption(colour, core, vsapi);
+    tellNote(opened.upscaler, core, vsapi);
     const VSVideoFormat &format = info.format;
     if (format.colorFamily == cfRGB && format.sampleType == stFloat && format.bitsPerSample == 32)
         return makeFilter(std::move(clip), opened, core, vsapi);

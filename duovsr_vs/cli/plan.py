@@ -44,7 +44,7 @@ def plan_lines(job: Job, engine: Plan, grid: Grid | None = None) -> list[str]:
 
 def _memory(engine: Plan, workers: int) -> str:
     """The engine's share, and on a CPU what the whole process will take."""
-    own = f"{engine.memory_bytes / 1e6:.0f} MB for frames and network"
+    own = engine.memory()
     if engine.device != "cpu":
         return f"memory   about {own} on {engine.device}"
     pixels = engine.out_width * engine.out_height

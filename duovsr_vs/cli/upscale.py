@@ -60,6 +60,8 @@ def run(request: Request, reporter: Reporter) -> Result:
             outcome = _in_one_go(job, upscaler, progress, reporter, stack)
         else:
             outcome = long.run(job, upscaler, grid, progress, partial(reporter.check, job, upscaler.plan))
+        if upscaler.memory_note:
+            say(f"note     {upscaler.memory_note}")
         return _ended(job, outcome, progress)
 
 

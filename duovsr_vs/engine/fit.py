@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import OptionError
 from .budget import as_size
@@ -34,16 +34,28 @@ def fitting(demand: Demand, options: Options, in_flight: int) -> Level:
     Frames in flight are lowered to one where no tile fits otherwise. OptionError names what would fit where nothing
     does, or where the tile was given.
     """
-    config, size = demand.config, (demand.width, demand.height)
-    tile, overlap = resolve_tile(config, *size, options.tile, options.tile_overlap)
-    asked, budget = Level(tile, overlap, in_flight), options.budget
+    asked, budget = _asked(demand, options, in_flight), options.budget
     if budget is None or asked.needs(demand) <= budget:
         return asked
     for count in dict.fromkeys((in_flight, 1)):
-        for level in [Level(tile, overlap, count)] if options.tile else _levels(demand, overlap, count):
+        for level in [replace(asked, in_flight=count)] if options.tile else _levels(demand, asked.overlap, count):
             if level.needs(demand) <= budget:
                 return level
-    raise OptionError(_refusal(demand, options, Level(tile, overlap, 1)))
+    raise OptionError(_refusal(demand, options, replace(asked, in_flight=1)))
+
+
+def fitted_text(demand: Demand, options: Options, level: Level, in_flight: int) -> str:
+    """What the budget has changed, for people: `tiles of 256 for vram=2GB`; "" where nothing."""
+    asked = _asked(demand, options, in_flight)
+    changed = [f"tiles of {level.tile}"] if level.tile != asked.tile else []
+    changed += ["one frame at a time"] if level.in_flight != in_flight else []
+    return f"{', '.join(changed)} for vram={options.vram}" if changed else ""
+
+
+def _asked(demand: Demand, options: Options, in_flight: int) -> Level:
+    """The level without a budget."""
+    tile, overlap = resolve_tile(demand.config, demand.width, demand.height, options.tile, options.tile_overlap)
+    return Level(tile, overlap, in_flight)
 
 
 def _levels(demand: Demand, overlap: int, in_flight: int) -> Iterator[Level]:

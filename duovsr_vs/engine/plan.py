@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-NOT_PIXELS = ("device", "machine", "threads", "in_flight", "vram", "memory_bytes")
+NOT_PIXELS = ("device", "machine", "threads", "in_flight", "fitted", "memory_bytes")
 """What a plan says beside what makes the pixels; the machine is told on its own."""
 TILES = ("tile", "tile_overlap", "exact_tiles")
 """Exact tiles change no bit on a CPU."""
@@ -39,8 +39,8 @@ class Plan:
     threads: int
     in_flight: int
     """Frames that are made side by side."""
-    vram: str | None
-    """Memory that the run may take, as it was given."""
+    fitted: str
+    """What a limit of memory has changed, for people; "" where nothing."""
     memory_bytes: int
     """What it is expected to take at its peak, libraries apart."""
 
@@ -76,6 +76,6 @@ class Plan:
         ]
 
     def memory(self) -> str:
-        """`215 MB for frames and network, of the 1GB that are allowed, frames one at a time`."""
+        """`215 MB for frames and network; tiles of 256 chosen for vram=2GB`."""
         text = f"{self.memory_bytes / 1e6:.0f} MB for frames and network"
-        return text if self.vram is None else f"{text}, {self.vram} are allowed"
+        return f"{text}; {self.fitted}" if self.fitted else text

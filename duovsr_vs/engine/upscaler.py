@@ -15,7 +15,7 @@ from ..model.config import SCALE
 from ..model.registry import resolve
 from ..model.resample import pad_edges
 from .fallback import Fallback
-from .fit import Level, fitting
+from .fit import Level, fitted_text, fitting
 from .machine import machine_class, resolve_device, resolve_precision
 from .memory import Demand
 from .options import Options
@@ -55,7 +55,8 @@ class Upscaler:
             on_cpu=on_cpu, exact_base=options.strength == 0,
         )  # fmt: skip
         threads = torch.get_num_threads()
-        level = fitting(demand, options, frames_at_once(threads if config.window == 1 and on_cpu else 1))
+        at_once = frames_at_once(threads if config.window == 1 and on_cpu else 1)
+        level = fitting(demand, options, at_once)
         self._workers = Workers(threads if level.in_flight > 1 else 1)
         self.chunk = -(-config.chunk // self._grid.stride) * self._grid.stride
         self.before, self.after = self._grid.before, self._grid.after
@@ -74,7 +75,8 @@ class Upscaler:
             seed=options.seed, scene_cut=options.scene_cut, tile=level.tile,
             tile_overlap=level.overlap if level.tile else 0, exact_tiles=exact, window=config.window,
             overlap=config.overlap, chunk=self.chunk, before=self.before, after=self.after, threads=threads,
-            in_flight=level.in_flight, vram=options.vram, memory_bytes=level.needs(demand),
+            in_flight=level.in_flight, fitted=fitted_text(demand, options, level, at_once),
+            memory_bytes=level.needs(demand),
         )  # fmt: skip
 
     @property

@@ -40,7 +40,8 @@ class NodeModel:
     @classmethod
     def of(cls, path: Path, precision: str, detail: float | None) -> NodeModel:
         """Read a model file; ModelError and OptionError say what is wrong with it."""
-        loaded = load(path, detail)
+        with torch.random.fork_rng(devices=[]):  # other nodes draw from torch's own generator, too
+            loaded = load(path, detail)
         device = best_device()
         offload = mm.unet_offload_device() if device.type == "cuda" else device
         return cls(

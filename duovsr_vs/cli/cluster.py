@@ -170,7 +170,7 @@ class ClusterCrew(Crew):
         if not found:
             raise ClusterError(f"no node of the cluster has {'a GPU' if self._cuda else 'a processor'} to give")
         hosts = sorted({place.host for place in found})
-        say(f"cluster  {len(found)} workers on {', '.join(hosts)}")
+        say(f"cluster  {len(found)} worker{'s' if len(found) > 1 else ''} on {', '.join(hosts)}")
         return [self._worker(place) for place in found[:segments]]
 
     def successor(self, worker: Worker) -> Worker | None:

@@ -178,9 +178,10 @@ class Crew(ABC):
         self._workers.remove(worker)
         worker.end()
         if not worker.ready:
+            refusal = f"{worker.name} takes no part: {error}"
             if not self._workers:
-                raise error
-            say(f"note     {worker.name} takes no part: {error}")
+                raise type(error)(refusal)
+            say(f"note     {refusal}")
             return
         at = worker.todo.start if worker.todo is not None else 0
         if self._failed is None or at < self._failed[0]:

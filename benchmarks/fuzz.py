@@ -72,6 +72,18 @@ class Found:
         self.slowest, self.most = max(self.slowest, seconds), max(self.most, grown)
         if fault is not None:
             self.faults.append(asdict(case) | {"fault": fault})
+            say(f"FAULT {case.kind} {case.seed}: {fault}")
+
+    def add_record(self, record: dict[str, Any], first: int) -> float:
+        """Add what an earlier run has written down of the first inputs; the seconds it took."""
+        if record["inputs"] != first:
+            raise ValueError(f"--first {first}: the record is of {record['inputs']} inputs")
+        for kind, counts in record["counts"].items():
+            self.counts.setdefault(kind, Counter()).update(counts)
+        self.faults[:0] = record["faults"]
+        self.slowest = max(self.slowest, record["slowest_seconds"])
+        self.most = max(self.most, record["most_growth_bytes"])
+        return float(record["seconds"])
 
 
 class Worker:
@@ -156,15 +168,17 @@ def corpus(folder: Path) -> Path:
     return folder
 
 
-def try_all(todo: list[Case], sound: Path, folder: Path, workers: int, tell: bool = False) -> Found:
-    """All inputs in so many processes."""
-    found, lock, left = Found(), threading.Lock(), iter(todo)
+def try_all(
+    todo: list[Case], sound: Path, folder: Path, workers: int, tell: bool = False, seconds: float = 1e9
+) -> Found:
+    """All inputs, or those that can be begun in so many seconds, in so many processes."""
+    found, lock, left, until = Found(), threading.Lock(), iter(todo), time.monotonic() + seconds
 
     def take() -> Iterator[Case]:
         while True:
             with lock:
                 case = next(left, None)
-            if case is None:
+            if case is None or time.monotonic() > until:
                 return
             yield case
 
@@ -216,6 +230,8 @@ def parse(given: list[str] | None) -> argparse.Namespace:
     add("--count", type=int, default=10_000, help="inputs in all (10000)")
     add("--seed", type=int, default=0, help="other inputs (0)")
     add("--workers", type=int, default=2, help="processes at once (2)")
+    add("--minutes", type=float, default=1e6, help="stop after so long; --first goes on from there")
+    add("--first", type=int, default=0, help="leave so many inputs out, and add to what the record holds of them")
     add("--corpus", type=Path, help="a folder in which to make the sound files, or where they are already")
     add("--case", nargs=2, metavar=("KIND", "SEED"), help="try one input in this process")
     add("--json", type=Path, default=RESULTS / "fuzz.json", help="file for the record")
@@ -232,8 +248,11 @@ def main(given: list[str] | None = None) -> int:
             corpus(sound)
         if args.case:
             return one(*args.case, sound, Path(place))
-        found = try_all(cases(args.count, args.seed, args.only), sound, Path(place), args.workers, tell=True)
+        todo = cases(args.count, args.seed, args.only)[args.first :]
+        found = try_all(todo, sound, Path(place), args.workers, tell=True, seconds=60 * args.minutes)
     seconds = time.monotonic() - began
+    if args.first:
+        seconds += found.add_record(json.loads(args.json.read_text()), args.first)
     print(report(found, seconds))
     counts = {kind: dict(counter) for kind, counter in found.counts.items()}
     total = sum(sum(counter.values()) for counter in found.counts.values())

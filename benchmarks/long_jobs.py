@@ -8,8 +8,9 @@ encoding alone.
 workers: wall time per frame of two workers with a thread each over that of one process with two threads.
 
 At 640x360 and 25 fps ten minutes are 15000 frames, which take an hour on two cores: that is --full. Without it the
-clips for the memory have as many minutes and segments, but small frames and few of them in a second; the output says
-so. The frames are those of examples/dog.mp4, forward and backward. Leave the machine alone meanwhile.
+clips for the memory have as many minutes and segments of whole frames, but only three frames in two seconds; the output
+says so. Each of the three takes about five minutes on two cores. The frames are those of examples/dog.mp4, forward and
+backward. Leave the machine alone meanwhile.
 """
 
 import argparse
@@ -43,10 +44,9 @@ MINUTES = (1, 10)
 SPLITTING = 1.05
 """Wall time per frame of two workers over that of one process with as many threads."""
 PARTS = ("engine", "decode", "to RGB", "from RGB", "encode")
-FULL_SIZE, SMALL_SIZE = "640x360", "160x90"
-FULL_RATE, SMALL_RATE = Fraction(25), Fraction(5)
+FULL_SIZE = "640x360"
+FULL_RATE, LOW_RATE = Fraction(25), Fraction(3, 2)
 """Frames per second of the clips for the memory."""
-SMALL_SCALE = 2
 SEGMENTS = 2, 6
 """Segments of the short and of the long run for cost and workers."""
 
@@ -93,11 +93,11 @@ def parse(given: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--only", nargs="+", choices=CHOICES, default=list(CHOICES), help="which measurements (all)")
-    add("--full", action="store_true", help=f"memory: {FULL_SIZE} at {FULL_RATE} fps, scale 4; an hour on two cores")
-    add("--rate", type=Fraction, help=f"memory: frames per second of the clips ({SMALL_RATE})")
+    add("--full", action="store_true", help=f"memory: at {FULL_RATE} fps, an hour on two cores")
+    add("--rate", type=Fraction, help=f"memory: frames per second of the clips ({LOW_RATE})")
     add("--segment", type=int, default=48, help="cost, workers: frames of a segment, a multiple of 24 (48)")
     add("--repeats", type=int, default=2, help="cost, workers: repetitions (2)")
-    add("--scale", type=int, help="output size over input size (4; for the memory of small clips 2)")
+    add("--scale", type=int, help="output size over input size (4)")
     arguments.add_engine(parser)
     arguments.add_output(parser, "long_jobs.json")
     parser.set_defaults(size=None)
@@ -110,15 +110,14 @@ def settings(args: argparse.Namespace) -> tuple[Setting, Setting]:
     if args.segment % figures.STEP:
         raise OptionError(f"--segment {args.segment}: a multiple of {figures.STEP} is needed, of whole chunks")
     options, scale = arguments.engine_options(args), {"scale": args.scale} if args.scale else {}
-    rate = args.rate or (FULL_RATE if args.full else SMALL_RATE)
-    size, minutes, segment = (FULL_SIZE if args.full else SMALL_SIZE), MINUTES, args.segment
+    rate = args.rate or (FULL_RATE if args.full else LOW_RATE)
+    size, minutes, segment = FULL_SIZE, MINUTES, args.segment
     if args.quick:
         rate, size, minutes, segment, args.size = Fraction(2, 5), "32x32", (1, 2), figures.STEP, args.size or "48x32"
     if rate * min(minutes) * 60 < 16:
         raise OptionError(f"--rate {rate}: a minute must have 16 frames, which are two segments")
-    small = {} if args.full else {"scale": SMALL_SCALE}
     long_segment = max(round(10 * rate / 8), 1) * 8
-    memory = Setting(args.size or size, options | small | scale, rate, minutes, long_segment, segment)
+    memory = Setting(args.size or size, options | scale, rate, minutes, long_segment, segment)
     timed = replace(memory, size=args.size or "480x270", options=options | scale)
     assert memory.shape and timed.shape
     return memory, timed
@@ -249,7 +248,7 @@ def report(bench: Bench, found: list[Figure], machine: dict[str, Any], load: flo
         lines.append("a quick run: that it ends is all it says, the figures mean nothing")
     if bench.peaks:
         what, (few, many) = bench.long, bench.long.frames
-        word = "" if what.is_full else f"; smaller than {FULL_SIZE} at {FULL_RATE} fps, with as many segments"
+        word = "" if what.is_full else f"; less than {FULL_SIZE} at {FULL_RATE} fps, with as many segments"
         lines.append(
             f"memory: {what.minutes[0]} and {what.minutes[1]} minutes of {what.size} at {what.rate} fps, {few} and "
             f"{many} frames in segments of {what.long_segment}, scale {what.options.get('scale', 4)}{word}"

@@ -260,6 +260,10 @@ def test_an_error_of_the_data_ends_the_run_with_its_sentence(packed: Path, tmp_p
     with pytest.raises(DataError, match=r"a patch of 40 LR pixels does not fit into .* the largest is 48x24 \(.*mp4\)"):
         Run(large, packed, tmp_path, lambda _: None).stage("regression")
     assert not (tmp_path / "regression" / RESULT).exists()
+    last = replace(RECIPE, preference=replace(RECIPE.preference, frames=4))
+    with pytest.raises(DataError, match="4 frames in a row are asked for, and the longest clip"):
+        Run(last, packed, tmp_path / "new", lambda _: None).all_stages()
+    assert not (tmp_path / "new").exists()  # told before the first stage
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:

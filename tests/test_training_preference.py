@@ -40,7 +40,7 @@ RECIPE = replace(
     SMOKE,
     bf16=False,
     preference=PreferenceRecipe(
-        steps=6, learning_rate=1e-4, batch=2, patch=16, pairs=6, candidates=4, refresh=1.0, temporal=0.1
+        steps=6, learning_rate=1e-4, batch=2, patch=16, pairs=6, candidates=4, refresh=1.0, temporal=0.1, rank_model=0.0
     ),
 )
 REGRESSION = weights(1)

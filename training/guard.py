@@ -50,6 +50,7 @@ class Guard:
         option = self.stage.replace("_", "-")
         samples = "; ".join(names) or "unnamed samples"
         raise TrainingError(
-            f"{self.stage} has gone wrong at update {step}: {why}; its batch holds {samples}. Nothing was saved since: "
-            f"look at those clips, or delete the stage's folder and begin it anew with a lower --{option}.learning-rate"
+            f"{self.stage} has gone wrong at update {step}: {why}; its batch holds {samples}. Nothing of it "
+            "was saved: look at those clips, or delete the stage's folder and begin it anew with a lower "
+            f"--{option}.learning-rate"
         )

@@ -73,7 +73,9 @@ class Run:
         return self._peak
 
     def all_stages(self) -> None:
-        """Every stage in order; finished ones are left alone."""
+        """Every stage in order; finished ones are left alone. DataError: no clip is large and long enough for one."""
+        for name in self.recipe.stages:
+            self.train.require(self.recipe.stage(name).frames, self.recipe.stage(name).patch)
         for name in self.recipe.stages:
             if self.results.is_earlier(name):
                 self.say(f"{name}: taken from {self.results.path(name)}")

@@ -108,6 +108,11 @@ class PackedClips:
             self._refuse(frames, patch)
         return int(numbers[min(int(np.searchsorted(ends, rng.random(), "right")), len(numbers) - 1)])
 
+    def require(self, frames: int, patch: int) -> None:
+        """DataError: no clip is long and large enough for samples of so many frames of a patch."""
+        if not any(len(self._lot(is_video, frames, patch)[0]) for is_video in (True, False)):
+            self._refuse(frames, patch)
+
     def _refuse(self, frames: int, patch: int) -> NoReturn:
         """No clip is long and large enough."""
         fit = [r for r in self.rows if _fits(r, patch)]

@@ -18,6 +18,7 @@ from comparison_files import FRAMES, RATE, Picture, large_pictures, pair_of_file
 from duovsr_vs.cli.check import check_command
 from duovsr_vs.compare.clips import Clip
 from duovsr_vs.compare.container import compare_times
+from duovsr_vs.compare.findings import every_nth
 from duovsr_vs.compare.measure import Borders, measure
 from duovsr_vs.video.hdr import HdrMetadata
 from duovsr_vs.video.pixels import plane_array
@@ -293,3 +294,18 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
             tracemalloc.stop()
     assert len(held) == 24 and max(waiting) < 12
     assert max(held[12:]) < max(held[:12]) + large[0].nbytes
+
+
+def test_an_edge_between_light_and_black_is_not_black(tmp_path: Path) -> None:
+    """240 columns in 64 cells: cells that did not end at the same places would hold the edge in one file alone."""
+    film = [(np.arange(960) - 4 * n) % 64 < 33 for n in range(16)]  # white, to a quarter of a column of the source
+    large = [np.broadcast_to(row[None, :, None] * np.uint8(255), (96, 960, 3)).copy() for row in film]
+    files = [write_clip(tmp_path / "a.mkv", small_pictures(large)), write_clip(tmp_path / "b.mkv", large)]
+    with Clip(str(files[0])) as source, Clip(str(files[1])) as other:
+        assert measure(source, other).black == []
+
+
+def test_ordinals_are_those_of_people() -> None:
+    said = [every_nth(n) for n in (1, 2, 3, 4, 11, 12, 21, 102, 113)]
+    ends = ["2nd", "3rd", "4th", "11th", "12th", "21st", "102nd", "113th"]
+    assert said == ["every frame", *(f"every {end} frame" for end in ends)]

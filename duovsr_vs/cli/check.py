@@ -152,5 +152,7 @@ def _print_table(request: CheckRequest, checked: Checked, fine: bool) -> None:
 def _conclusion(findings: list[Finding], every: int, fine: bool) -> str:
     counts = {status: sum(f.status == status for f in findings) for status in ("wrong", "doubtful")}
     said = [f"{count} {status}" for status, count in counts.items() if count]
-    sampled = "" if every == 1 else f"; pixels of every {every}th frame were measured"
+    from ..compare.findings import every_nth
+
+    sampled = "" if every == 1 else f"; pixels of {every_nth(every)} were measured"
     return f"{'fine' if fine else 'not fine'}: {', '.join(said) or 'nothing is wrong'}{sampled}"

@@ -40,6 +40,14 @@ def listed(items: Sequence[Any], most: int = 5) -> str:
     return text if len(items) <= most else f"{text} and {len(items) - most} more"
 
 
+def every_nth(step: int, what: str = "frame") -> str:
+    """`every frame`, `every 2nd frame`, `every 13th frame`."""
+    if step == 1:
+        return f"every {what}"
+    ending = "th" if step // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(step % 10, "th")
+    return f"every {step}{ending} {what}"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 frame`, `2 frames`."""
     return f"{number} {one if number == 1 else many or one + 's'}"

@@ -143,8 +143,9 @@ class _Walk:
                 steps.add(planes[1], plain)
 
     def _cheap(self, number: int, planes: tuple[Plane, Plane]) -> None:
-        grid = min(CELLS[0], planes[0].shape[0]), min(CELLS[1], planes[0].shape[1])
-        cells = _cells(planes[0], grid), _cells(planes[1], grid)
+        small = planes[0].shape
+        grid = min(CELLS[0], small[0]), min(CELLS[1], small[1])
+        cells = _cells(planes[0], grid, small), _cells(planes[1], grid, small)
         if ((cells[1] < BLACK) & (cells[0] > LIT)).any():
             self.found.black.append(number)
         if self._planes is not None and self._cells is not None:
@@ -157,9 +158,15 @@ class _Walk:
         self._planes, self._cells = planes, cells
 
 
-def _cells(plane: Plane, grid: tuple[int, int]) -> Plane:
-    """Mean brightness in a grid of about equal cells; fewer cells than pixels along each axis."""
-    edges = [np.arange(n) * side // n for n, side in zip(grid, plane.shape, strict=True)]
+def _cells(plane: Plane, grid: tuple[int, int], source: tuple[int, ...]) -> Plane:
+    """Mean brightness in a grid of about equal cells, no more than the source has pixels along each axis.
+
+    Cells end between pixels of the source, also in what was made of it: else an edge between light and black lies in
+    a cell of one of them alone.
+    """
+    edges = [
+        np.arange(n) * small // n * side // small for n, small, side in zip(grid, source, plane.shape, strict=True)
+    ]
     sizes = [np.diff(np.append(edge, side)) for edge, side in zip(edges, plane.shape, strict=True)]
     sums = np.add.reduceat(np.add.reduceat(plane, edges[0], axis=0), edges[1], axis=1)
     return (sums / np.outer(*sizes)).astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..metrics.flicker import mean_of
 from .clips import Picture
-from .findings import counted
+from .findings import counted, every_nth
 from .gather import AGAINST_TRUTH, Entry, Gathered, Series, View, profile_picture
 from .pictures import data_uri, encoded
 from .plots import Line, Scale, plot, swatch
@@ -162,9 +162,8 @@ def _how(clips: list[Entry], view: View, found: Gathered) -> list[str]:
 
 
 def _measured(every: int) -> list[str]:
-    frames = "every frame" if every == 1 else f"every {every}th frame"
     return [
-        f"Measured in {frames} of the part, whole pictures where nothing else is said.",
+        f"Measured in {every_nth(every)} of the part, whole pictures where nothing else is said.",
         "Shrink-back: PSNR against the source after shrinking to its size.",
         "Colour: CIEDE2000 in places of 8x8 source pixels, code values taken as sRGB.",
         "Flicker: warping error along the source's motion, above that of the source enlarged.",
@@ -258,11 +257,10 @@ def _profiles_of(clips: list[Entry], part: Part) -> str:
         _profile(n, entry, columns, view) for n, (entry, columns) in enumerate(zip(clips, profiles, strict=True))
     ]
     first, step = view.stretch.first, view.stretch.profile
-    every = "every frame" if step == 1 else f"every {step}th frame"
     return (
         f'{f"<h3>{escape(part.name.capitalize())}</h3>" if part.name else ""}<p class="soft">'
         f"A column of pixels ({view.column} from the left, rows {view.rows.start} to {view.rows.stop - 1}), time from "
-        f"left to right, {every} from {first} on. Flicker shows as vertical stripes.</p>"
+        f"left to right, {every_nth(step)} from {first} on. Flicker shows as vertical stripes.</p>"
         f'<div class="profiles">{"".join(figures)}</div>'
     )
 

@@ -13,7 +13,7 @@ SMALLEST = 10**6
 
 def parse_size(text: object) -> int:
     """Bytes of a size with its unit, MB, GB or TB (powers of 1000) or MiB, GiB or TiB (of 1024). OptionError."""
-    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*([kmgt]i?b)\s*", str(text), re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})\s*([kmgt]i?b)\s*", str(text), re.IGNORECASE | re.ASCII)
     unit = UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise OptionError(f"vram={str(text)!r} is no size; give a number and its unit, such as 6GB, 6000MB or 5.5GiB")
@@ -28,7 +28,7 @@ def as_size(size: float) -> str:
     unit, name = (10**9, "GB") if size > 999 * 10**6 else (10**6, "MB")
     value = max(size / unit, 1e-3)
     step = 10.0 ** (math.floor(math.log10(value)) - 2)
-    rounded = math.ceil(value / step - 1e-9) * step
+    rounded = math.ceil(value / step) * step
     if name == "MB":
         rounded = max(math.ceil(rounded), 1)
     return f"{rounded:.10g}{name}"

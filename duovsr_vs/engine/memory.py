@@ -128,7 +128,7 @@ class Demand:
         frame = OUTPUT * self._cells
         composing = frame + PIXELS * self._cells + band
         if self.exact_base:
-            composing = frame + (PIXELS + OUTPUT // 4 + OUTPUT * 3 // 8) * self._cells
+            composing = frame + (PIXELS + OUTPUT * 3 // 8) * self._cells
         composed = max(composing + blended * self._cells, 3 * blended * self._cells) + kept * self._cells
         lines = 3 * FLOAT * self.out_height * (2 * SCALE * self.width + self.out_width)
         return max(composed, frame + lines if self._resized else 0)

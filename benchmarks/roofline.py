@@ -26,6 +26,7 @@ from duovsr_vs.model.config import CELL, PRESETS, SCALE
 from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.wan.autoencoder import WanAutoencoder
 from duovsr_vs.model.wan.config import BASE, LATENT_CHANNELS, SPACE, TIME, AutoencoderConfig
+from duovsr_vs.model.wan.light import LightConfig, LightDecoder, LightEncoder
 from duovsr_vs.model.wan.transformer import WanTransformer
 
 WINDOW, STRIDE = 21, 16
@@ -88,11 +89,24 @@ def base(windowed: bool, width: int, height: int) -> Parts:
     return {name: per_frame(cost, STRIDE) for name, cost in parts.items()}
 
 
+def fast(width: int, height: int) -> Parts:
+    """Parts of `base-fast`: windows and the light pair, which sees the LR."""
+    w, h = (-(-side // GRID) * GRID for side in (width, height))
+    with torch.device("meta"):
+        encoder, decoder = (kind(LightConfig()).bfloat16() for kind in (LightEncoder, LightDecoder))
+        lr = torch.empty(1, 3, WINDOW, h // SCALE, w // SCALE, dtype=torch.bfloat16)
+        encoded, latents = counted(lambda: encoder(lr))
+        decoded, _ = counted(lambda: decoder(latents, lr))
+    moved = base(True, width, height)["transformer"]
+    return {"encode": per_frame(encoded, STRIDE), "transformer": moved, "decode": per_frame(decoded, STRIDE)}
+
+
 KINDS: dict[str, Callable[[int, int], Parts]] = {
     "nano": lambda w, h: convolutional("nano", w, h),
     "small": lambda w, h: convolutional("small", w, h),
     "base": lambda w, h: base(False, w, h),
     "base, windowed": lambda w, h: base(True, w, h),
+    "base-fast": fast,
 }
 
 

@@ -282,3 +282,14 @@ def test_a_source_that_fails_says_so(tiny_model: Path) -> None:
     late = core.duovsr.Upscale(blank(length=12) + failing[12:], model=str(tiny_model))
     with pytest.raises(vs.Error, match=re.escape("no frame")):
         late.get_frame(12)
+
+
+def test_a_budget_of_memory_is_one_of_the_engine(tiny_model: Path) -> None:
+    frames = synthetic_clip(2, 24, 32)
+    upscaled = core.duovsr.Upscale(clip_of(frames), model=str(tiny_model), vram="2GB")
+    for made, wanted in zip(tensors_of(upscaled), engine_frames(frames, tiny_model), strict=True):
+        assert torch.equal(made, wanted)
+    with pytest.raises(vs.Error, match=r"^Upscale: frames of 32x24 take \d+MB at least, vram=1MB allows less; give"):
+        core.duovsr.Upscale(clip_of(frames), model=str(tiny_model), vram="1MB")
+    with pytest.raises(vs.Error, match=r"^Upscale: vram='lots' is no size; give a number and its unit"):
+        core.duovsr.Upscale(clip_of(frames), model=str(tiny_model), vram="lots")

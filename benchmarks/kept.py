@@ -17,6 +17,7 @@ import tempfile
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import containers
@@ -38,7 +39,8 @@ SIGNS = {"Y": "yes", "~": "part", "-": "no", "?": "?", ".": ""}
 @dataclass(frozen=True, slots=True)
 class Row:
     """peers: a sign for each of PEERS.  reports: where people met the loss.  matrix: a row of the container matrix that
-    must hold, "" where none speaks of it.  tests: all of them must pass.
+    must hold, none where it does not speak of it.  tests: all of them must pass.  besides: limits of
+    containers that the matrix does not show, but a test.
     """
 
     name: str
@@ -46,11 +48,12 @@ class Row:
     reports: str = ""
     matrix: tuple[str, ...] = ()
     tests: tuple[str, ...] = ()
+    besides: str = ""
 
 
 ROWS = (
     Row(
-        "every frame, exactly the size asked for", "??--???~?..??",
+        "every frame, exact size", "??--???~?..??",
         "FlashVSR#36, ComfyUI-FlashVSR_Ultra_Fast#27, #29, Real-ESRGAN#388, #404; 1038lab/ComfyUI-FlashVSR#3, "
         "smthemex/ComfyUI_FlashVSR#26",
         ("every frame",),
@@ -63,7 +66,7 @@ ROWS = (
         ),
     ),
     Row(
-        "every timestamp, variable ones too", "--------~~~--", "video2x#1269, #1360, VideoJaNai#27",
+        "every timestamp", "--------~~~--", "video2x#1269, #1360, VideoJaNai#27",
         ("every timestamp, also variable ones",),
         ("test_video_writer.py::test_count_and_timestamps_survive",
          "test_video_writer.py::test_ntsc_timestamps_stay_exact_in_mp4_and_mov"),
@@ -82,30 +85,34 @@ ROWS = (
          "test_video_writer.py::test_sample_aspect_is_kept_with_codecs_that_do_not_hold_it"),
     ),
     Row(
-        "primaries, transfer, matrix, range", "--------YYY?-", "", ("primaries, transfer, matrix, range",),
+        "colour tags", "--------YYY?-", "", ("primaries, transfer, matrix, range",),
         ("test_video_writer.py::test_colour_tags_and_sample_aspect_are_kept",),
     ),
     Row(
-        "10 and 12 bits all the way", "---.-----YYY-", "", ("bits per sample",),
-        ("test_video_depth.py::test_a_deep_ramp_keeps_more_than_256_levels",),
+        "10 and 12 bits", "---.-----YYY-", "", ("bits per sample",),
+        ("test_video_depth.py::test_a_deep_ramp_keeps_more_than_256_levels",
+         "test_video_depth.py::test_the_default_of_each_container_is_listed"),
+        "webm 10 at most",
     ),
     Row(
-        "HDR: PQ, HLG, HDR10 metadata", "--------~----", "REAL-Video-Enhancer#36",
+        "HDR", "--------~----", "REAL-Video-Enhancer#36",
         ("HDR10 mastering display and light level",),
         ("test_video_hdr.py::test_mastering_display_and_content_light_are_kept_in_container_and_bitstream",
          "test_video_hdr.py::test_the_shipped_model_keeps_highlights_up_to_the_peak_and_more_levels_than_8_bits_have"),
     ),
     Row(
         "alpha", "-Y-----~----~", "", (),
-        ("test_video_alpha.py::test_alpha_is_enlarged_and_kept", "test_segments.py::test_alpha_comes_through_segments"),
+        ("test_video_alpha.py::test_alpha_is_enlarged_and_kept", "test_segments.py::test_alpha_comes_through_segments",
+         "test_video_alpha.py::test_one_sentence_says_that_alpha_is_dropped_and_what_keeps_it"),
+        "mp4 none, webm 8 bits of it",
     ),
     Row(
-        "finished work after a crash, same bytes in the end", "-------------", "video2x#65, #264, #1458, PR#1501", (),
+        "finished work, through a crash", "-------------", "video2x#65, #264, #1458, PR#1501", (),
         ("test_resume.py::test_a_killed_job_goes_on_to_the_same_bytes",
          "test_resume.py::test_a_full_disk_keeps_what_is_finished"),
     ),
     Row(
-        "the same pixels after a seek, in any split, by any number of workers", "--?????~?Y~??",
+        "same pixels after a seek, in any split", "--?????~?Y~??",
         "SeedVR#25, #46, ComfyUI-SeedVR2_VideoUpscaler#331",
         (),
         (
@@ -120,7 +127,7 @@ ROWS = (
         ("test_engine_windows.py::test_nothing_reaches_back_over_a_cut",),
     ),
     Row(
-        "folders: what is done is skipped, one failure stops no other", "YY-.YYY~~..YY", "", (),
+        "whole folders", "YY-.YYY~~..YY", "", (),
         ("test_batch.py::test_a_folder_is_upscaled_with_its_sub_folders_and_done_files_are_skipped",
          "test_batch.py::test_a_failure_stops_only_its_own_file_and_is_told_at_the_end"),
     ),
@@ -173,7 +180,8 @@ def proved(files: list[dict[str, Any]], tests: dict[str, dict[str, int]]) -> lis
         if bad:
             raise SystemExit(f"{row.name}: not proved by {', '.join(bad)}")
         peers = dict(zip(PEERS, row.peers, strict=True))
-        rows.append({"row": row.name, "peers": peers, "reports": row.reports, "matrix": matrix, "tests": own})
+        told = {"row": row.name, "peers": peers, "reports": row.reports, "besides": row.besides}
+        rows.append({**told, "matrix": matrix, "tests": own})
     return rows
 
 
@@ -181,12 +189,12 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
     """The README's table, and what containers themselves do not hold."""
     head = ["", "**duovsr**", *PEERS]
     body = [[row["row"], "yes", *(SIGNS[row["peers"][peer]] for peer in PEERS)] for row in rows]
-    limits = [f"{row['row']}: {said}" for row in rows if (said := _limits(row))]
-    reports = [f"{row['row']}: {row['reports']}" for row in rows if row["reports"]]
+    limits = [(row["row"], said) for row in rows if (said := _limits(row))]
+    reports = [(row["row"], row["reports"]) for row in rows if row["reports"]]
     return [
         *table(head, body), "",
-        f"What a container cannot hold is said before the run. {_sentence('Limits met', limits)}", "",
-        _sentence("Where people met the losses", reports),
+        *_sentence("What containers cannot hold, said before the run", limits), "",
+        *_sentence("Where people met the losses", reports),
     ]  # fmt: skip
 
 
@@ -195,11 +203,14 @@ def _limits(row: dict[str, Any]) -> str:
     for one in row["matrix"].values():
         for reason, targets in one["limits"].items():
             said.setdefault(" and ".join(targets), []).append(reason)
-    return ", ".join(f"{where} {' and '.join(reasons)}" for where, reasons in said.items())
+    limits = [f"{where} {' and '.join(reasons)}" for where, reasons in said.items()]
+    return ", ".join([*limits, *([row["besides"]] if row["besides"] else [])])
 
 
-def _sentence(head: str, parts: list[str]) -> str:
-    return f"{head}: {'; '.join(parts)}."
+def _sentence(head: str, parts: list[tuple[str, str]]) -> list[str]:
+    """Lines of text."""
+    said = "; ".join(f"{name} ({what})" for name, what in parts)
+    return wrap(f"{head}: {said}.", 120, break_long_words=False, break_on_hyphens=False)
 
 
 def write_table(readme: Path, text: list[str]) -> str:

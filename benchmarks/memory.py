@@ -2,8 +2,11 @@
 
     python benchmarks/memory.py [--frames 100 600] [--model NAME_OR_FILE] [--json FILE]
 
+    python benchmarks/memory.py --estimates [--device cuda]
+
 Each clip is made from examples/dog.mp4, played forward and backward, and upscaled by `duovsr upscale` in a process of
 its own; the peak is what the kernel has counted for that process. Beside it stands what the plan had announced.
+With --estimates, the engine alone runs on many sizes instead: is what its plan expects within 15 % of what it takes?
 """
 
 import argparse
@@ -19,6 +22,7 @@ from typing import Any
 import arguments
 import child
 import environment
+import memory_estimates
 import speed_figures as figures
 from speed_figures import Figure
 from tables import table
@@ -43,9 +47,12 @@ def parse(given: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--frames", type=int, nargs="+", default=[100, 600], help="lengths of the clips (100 600)")
     add("--repeats", type=int, default=1, help="runs of each length; the highest peak counts (1)")
+    add("--estimates", action="store_true", help="hold the engine's own estimates against what it takes")
     arguments.add_engine(parser)
     arguments.add_output(parser, "memory.json")
     args = parser.parse_args(given)
+    if args.estimates and args.json == arguments.RESULTS / "memory.json":
+        args.json = arguments.RESULTS / "memory_estimates.json"
     if args.quick:
         args.frames = [4, 12]
     return args
@@ -99,12 +106,31 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def report(args: argparse.Namespace, runs: list[Run], found: list[Figure], machine: dict[str, Any]) -> str:
+def report(args: argparse.Namespace, rows: list[str], found: list[Figure], machine: dict[str, Any]) -> str:
     """All that is printed."""
-    lines = [f"{machine['processor']}, {machine['cores']} cores; input {args.size}, output four times that"]
+    lines = [f"{machine['processor']}, {machine['cores']} cores"]
+    if not args.estimates:
+        lines[0] += f"; input {args.size}, output four times that"
     if args.quick:
         lines.append("a quick run: that it ends is all it says, the figures mean nothing")
-    return "\n".join([*lines, "", *runs_table(runs), "", *figures.figures_table(found)])
+    return "\n".join([*lines, "", *rows, "", *figures.figures_table(found)])
+
+
+def estimates(args: argparse.Namespace, folder: str) -> tuple[list[str], list[Figure], dict[str, Any]]:
+    """The engine's estimates against what it took: table, figures, record."""
+    found = memory_estimates.measure(memory_estimates.cases(args.quick, args.device), folder, say)
+    return (
+        memory_estimates.estimates_table(found),
+        memory_estimates.results(found),
+        {"estimates": memory_estimates.record(found)},
+    )
+
+
+def lengths(args: argparse.Namespace, folder: str) -> tuple[list[str], list[Figure], dict[str, Any]]:
+    """The command line on clips of several lengths: table, figures, record."""
+    runs = measure(args, folder)
+    found = results(runs, args.size == "480x270" and args.device == "cpu")
+    return runs_table(runs), found, {"runs": [asdict(run) for run in runs]}
 
 
 def main(given: list[str] | None = None) -> int:
@@ -112,16 +138,15 @@ def main(given: list[str] | None = None) -> int:
     load = os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory(prefix="duovsr-memory-") as folder:
-            runs = measure(args, folder)
-        found = results(runs, args.size == "480x270" and args.device == "cpu")
+            lines, found, details = (estimates if args.estimates else lengths)(args, folder)
         found = [replace(figure, bar=None) for figure in found] if args.quick else found
         machine = environment.describe()
-        print(report(args, runs, found, machine))
+        print(report(args, lines, found, machine))
         record = {
             "machine": machine,
             "arguments": arguments.recorded(args),
             "load": load,
-            "runs": [asdict(run) for run in runs],
+            **details,
         }
         record["figures"] = [figure.record() for figure in found]
         args.json.parent.mkdir(parents=True, exist_ok=True)

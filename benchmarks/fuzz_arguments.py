@@ -66,6 +66,14 @@ OPTIONS = (
     "cpu-used=99", "lag-in-frames=-9", "pix_fmt=gray", "width=1", "s=1x1", "aspect=0", "max_b_frames=99",
     "keyint_min=-1", "nal-hrd=cbr", "x264opts=foo=1", "x264opts=", "preset=fast=slow", "crf=", "flags2=x", "debug=99",
 )  # fmt: skip
+BYTES = (
+    "6GB", "6 GB", "6gb", "6G", "GB", "0GB", "-1GB", "1e999GB", "nanGB", "infMB", "9" * 5000 + "GB", "٣GB", "1TB",
+    "1kB", "0.0001MB", "1e-300GB", "1MB", "100MB", "6GBGB", "6\nGB", "6GiB", "1" * 400 + "MB",
+)  # fmt: skip
+ADDRESSES = (
+    "", " ", "x", "x:", ":1", ":", "x:0", "x:99999", "x:-1", "x:1e3", "x:²", "a:b:c", "\n", "x" * 5000, "\udcff",
+)  # fmt: skip
+"""None of them names a host and a port: nothing is to be reached."""
 MANY = ("2", "4", "5", "٣", "1_0")
 """Numbers of threads and processes that would be made."""
 VALUES: dict[str, tuple[str, ...]] = {
@@ -75,6 +83,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "--pix-fmt": FORMATS, "--encoder-options": OPTIONS, "--matrix": WORDS, "--device": WORDS, "--precision": WORDS,
     "--tile": (*NUMBERS, "32", "31", "33"), "--tile-overlap": (*NUMBERS, "8", "32"), "--segment": (*NUMBERS, "8"),
     "--threads": tuple(n for n in NUMBERS if n not in MANY), "--workers": tuple(n for n in NUMBERS if n not in MANY),
+    "--vram": (*NUMBERS, *BYTES), "--preview": NUMBERS, "--ray": ADDRESSES,
     "--report": (*(name for name in NAMES if not name.startswith("/dev")), "r.json", "none/r.json"),
 }  # fmt: skip
 """Option of `upscale` -> values."""

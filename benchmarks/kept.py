@@ -160,7 +160,8 @@ def cells(files: list[dict[str, Any]], row: str) -> dict[str, Any]:
     """A row of the matrix: how many items are kept, and what happens to others: words -> containers."""
     names = containers.ROWS[row]
     wanted = (names,) if isinstance(names, str) else names
-    kept, limits = 0, {}
+    kept = 0
+    limits: dict[str, list[str]] = {}
     for target in containers.MUXERS:
         items = [item for one in files if one["target"] == target for item in containers.items_of(one, wanted)]
         kept += sum(item["status"] == "kept" for item in items)

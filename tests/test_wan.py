@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duovsr_vs.errors import FormatError, ModelError
+from duovsr_vs.errors import FormatError, ModelError, OptionError
 from duovsr_vs.model.wan.autoencoder import WanAutoencoder
 from duovsr_vs.model.wan.config import BASE, LATENT_CHANNELS, AutoencoderConfig, TransformerConfig
+from duovsr_vs.model.wan.fast import FastTransformer
 from duovsr_vs.model.wan.keys import to_diffusers
 from duovsr_vs.model.wan.transformer import WanTransformer
 from duovsr_vs.model.wan.windows import gather, layout, scatter
@@ -195,3 +196,31 @@ def test_learned_tokens_and_those_for_no_text_differ() -> None:
     model = WanTransformer(TransformerConfig(**{**_values(SMALL), "context_tokens": 4}))
     assert model.learned_context(2).shape == (2, 4, 48)
     assert not torch.equal(model.learned_context(1), model.learned_context(1, null=True))
+
+
+# -- the fast path --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [0, 4])
+@pytest.mark.parametrize("dtype, bound", [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_the_folded_transformer_is_the_slow_one(window: int, dtype: torch.dtype, bound: float) -> None:
+    config = TransformerConfig(
+        **{**_values(SMALL), "attention_window": window, "condition_channels": 16, "context_tokens": 5}
+    )
+    slow = WanTransformer(config).eval()
+    random_weights(slow)
+    context = slow.learned_context(1).detach()
+    z, lr = torch.randn(2, 2, 16, 2, 12, 20).unbind(0)
+    with torch.no_grad():
+        exact = slow(z, torch.ones(2), context.expand(2, -1, -1), lr)
+    slow = slow.to(dtype)
+    fast = FastTransformer(slow, context)
+    with torch.no_grad():
+        found = fast(z.to(dtype), torch.ones(2), None, lr.to(dtype)).float()
+    assert float((found - exact).abs().mean()) < bound * float(exact.abs().mean())
+
+
+def test_the_folded_transformer_refuses_other_times() -> None:
+    fast = FastTransformer(WanTransformer(SMALL).eval(), torch.zeros(1, 4, 48))
+    with pytest.raises(OptionError, match=r"t=0\.5: the model was prepared for t=1"):
+        fast(torch.zeros(1, 16, 1, 4, 4), torch.tensor([0.5]))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .config import LATENT_CHANNELS, PATCH, TransformerConfig
 from .rope import rotate, rotations
-from .windows import Layout, gather, layout, scatter
+from .windows import Layout, gather, scatter, windows_of
 
 EPSILON = 1e-6
 
@@ -155,10 +155,10 @@ class WanTransformer(nn.Module):
         grid = self.patch_embedding(seen)
         frames, height, width = grid.shape[2:]
         x = grid.flatten(2).transpose(1, 2)
-        time = self._time(t)
-        steps = self._projected(time)
+        time = self.time_of(t)
+        steps = self.steps_of(time)
         for number, block in enumerate(self.blocks):
-            windows = self._windows(frames, height, width, number)
+            windows = windows_of(frames, height, width, self.config.attention_window, number)
             area = windows.size if windows is not None else (height, width)
             cos, sin = (y.to(x.device) for y in rotations(self.config.head_width, frames, *area))
             x = block(x, steps, context.to(x.dtype), (cos, sin), windows)
@@ -168,13 +168,7 @@ class WanTransformer(nn.Module):
         )
         return velocity
 
-    def _windows(self, frames: int, height: int, width: int, number: int) -> Layout | None:
-        side = self.config.attention_window
-        if not side or max(height, width) <= side:
-            return None
-        return layout(frames, height, width, side, number % 2 == 1)
-
-    def _time(self, t: Tensor) -> Tensor:
+    def time_of(self, t: Tensor) -> Tensor:
         """(b c) float32: the sinusoid of 1000·t, cosines first, in float64, through two layers."""
         half = self.config.frequencies // 2
         rates = 10_000.0 ** (-torch.arange(half, dtype=torch.float64, device=t.device) / half)
@@ -182,7 +176,8 @@ class WanTransformer(nn.Module):
         waves = torch.cat((angle.cos(), angle.sin()), 1).float()
         return self._in_float32(self.time_embedding, waves)
 
-    def _projected(self, time: Tensor) -> Tensor:
+    def steps_of(self, time: Tensor) -> Tensor:
+        """(b 6 c) float32: what every block's modulation is added to."""
         return rearrange(self._in_float32(self.time_projection, time), "b (n c) -> b n c", n=6)
 
     @staticmethod

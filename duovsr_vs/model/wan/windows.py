@@ -54,6 +54,13 @@ def layout(frames: int, height: int, width: int, side: int, shifted: bool) -> La
     return Layout(torch.stack(tokens), owner.reshape(-1), (high, wide))
 
 
+def windows_of(frames: int, height: int, width: int, side: int, block: int) -> Layout | None:
+    """The windows of a block by its number; None where all tokens see each other."""
+    if not side or max(height, width) <= side:
+        return None
+    return layout(frames, height, width, side, block % 2 == 1)
+
+
 def gather(x: Tensor, windows: Layout) -> Tensor:
     """(b n c) tokens -> (b·windows m c)."""
     taken = x[:, windows.tokens.to(x.device)]

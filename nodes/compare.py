@@ -21,6 +21,8 @@ LINE = 2
 """Width of the line between the halves, in pixels."""
 SAMPLES = 4
 """Frames that are measured, from the shown one on."""
+PACKAGES = {"cv2": "opencv-python-headless"}
+"""Names by which pip knows what the measures import."""
 type Frames = list[tuple[Tensor, Tensor]]
 
 
@@ -69,7 +71,7 @@ def table(pairs: Frames) -> str:
         try:
             one, other = measure(before, after)
         except ImportError as error:
-            rows.append(f"{name:14}needs the Python package {error.name}")
+            rows.append(f"{name:14}needs the Python package {PACKAGES.get(error.name or '', error.name)}")
         except FormatError as error:
             rows.append(f"{name:14}{error}")
         else:

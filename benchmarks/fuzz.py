@@ -41,6 +41,8 @@ MEANING = {
 }
 SECONDS = 60.0
 """After so long an input hangs; a machine that is busy with other work is slow, too."""
+SLOW = 10.0
+"""Seconds from which an input is told of."""
 GROWTH = 1.5e9
 """Bytes by which a process may grow over one input, all of which are tiny."""
 FRESH = 400
@@ -69,6 +71,8 @@ class Found:
         if fault is None and grown > GROWTH:
             word, fault = "memory", f"the process grew by {grown / 1e9:.1f} GB"
         self.counts.setdefault(case.kind, Counter())[word] += 1
+        if seconds > SLOW:
+            say(f"slow {case.kind} {case.seed}: {seconds:.1f} s")
         self.slowest, self.most = max(self.slowest, seconds), max(self.most, grown)
         if fault is not None:
             self.faults.append(asdict(case) | {"fault": fault})

@@ -122,7 +122,8 @@ class FileSource:
         stream = self._stream
         turned = _quarter_turns(image) % 2
         base, rate = Fraction(stream.time_base), Fraction(stream.average_rate or stream.guessed_rate or 25)
-        length = self.duration or float((stream.duration or 0) * base) - self.start
+        total = stream.duration * base if stream.duration else Fraction(self._container.duration or 0, av.time_base)
+        length = self.duration or float(total) - self.start  # Matroska knows the length of the whole only
         whole = stream.frames if not self.is_trimmed else 0
         return Picture(
             width=image.height if turned else image.width,

@@ -71,8 +71,8 @@ class Writer:
         """size: (width, height)."""
         self._source, self._codec = source, codec
         self._muxer = "matroska" if path.suffix == ".mkv" else "mp4"
-        options = {"movflags": "faststart"} if self._muxer == "mp4" else {}
-        self._output: Any = av.open(str(path), "w", format=self._muxer, options=options)
+        # Not with faststart: that writes all of it a second time, which Cancel could not end, and Save Video copies it.
+        self._output: Any = av.open(str(path), "w", format=self._muxer)
         self._stream = self._video(source.picture, size, crf)
         self._sound = track_of(source, self._output, self._muxer)
         self._written = 0

@@ -86,7 +86,8 @@ class Server:
     def _listen(self) -> None:
         url = f"ws://127.0.0.1:{self.port}/ws?clientId={self.client}"
         self._listener = subprocess.Popen([PYTHON, "-c", LISTENER, url], stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._note, daemon=True).start()
+        self._reader = threading.Thread(target=self._note, daemon=True)
+        self._reader.start()
         self.until(lambda told: told["type"] == "status")
 
     def _note(self) -> None:
@@ -100,6 +101,9 @@ class Server:
             if process is not None:
                 process.terminate()
                 process.wait(60)
+        if self._listener is not None and self._listener.stdout is not None:
+            self._reader.join(60)
+            self._listener.stdout.close()
 
     def get(self, path: str) -> Any:
         """JSON that the server answers; text where it is none."""

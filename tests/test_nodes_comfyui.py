@@ -47,7 +47,7 @@ def fill(base: Path) -> Path:
     make_video(clips / "ten.mkv", 3, codec="ffv1", pix_fmt="yuv420p10le")
     make_video(clips / "odd.mkv", 3, (37, 21), codec="ffv1", pix_fmt="yuv444p")
     make_video(clips / "sound.mp4", 12, sound=True)
-    make_video(clips / "large.mkv", 6, (960, 540))
+    make_video(clips / "large.mkv", 24, (480, 270))
     only_sound(clips / "only_sound.mp4")
     (clips / "text.mp4").write_text("no video")
     return base

@@ -137,7 +137,7 @@ def test_every_tensor_of_a_run_is_in_the_estimate(tmp_path: Path, preset: str, o
 # -- what fits --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vram", ["600MB", "500MB", "420MB"])
+@pytest.mark.parametrize("vram", ["1.4GB", "1GB", "350MB", "280MB"])
 @pytest.mark.parametrize("in_flight", [1, 4])
 def test_the_largest_tile_that_fits_is_chosen(vram: str, in_flight: int) -> None:
     options = Options(vram=vram)

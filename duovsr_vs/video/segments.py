@@ -80,7 +80,7 @@ class Record:
             record.files = [(str(name), int(size), str(digest)) for name, size, digest in record.files]
             frames = len(record.stamps)
             lists = [*record.stamps, *record.durations, *record.order]
-            sound = all(type(n) is int and abs(n) < 2**62 for n in lists) and len(record.durations) == frames
+            sound = all(type(n) is int and -(2**63) <= n < 2**63 for n in lists) and len(record.durations) == frames
             whole = sorted(record.order) == list(range(frames)) or not record.order
             counted = isinstance(record.counters, dict) and all(type(n) is int for n in record.counters.values())
             return record if sound and whole and counted else None

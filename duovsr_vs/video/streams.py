@@ -81,13 +81,16 @@ def lost_tags(metadata: dict[str, str], muxer: str) -> list[str]:
     if not wanted or muxer in ("y4m", "image"):
         return sorted(wanted)
     file = io.BytesIO()
-    with av.open(file, "w", format=muxer) as trial:
-        video: Any = trial.add_stream("libvpx-vp9" if muxer == "webm" else "mpeg4", rate=25, width=16, height=16)
-        trial.metadata.update(kept_tags(metadata))
-        trial.mux(video.encode(av.VideoFrame(16, 16, "yuv420p")) + video.encode(None))
-    file.seek(0)
-    with av.open(file, "r") as container:
-        return sorted(wanted - {key.lower() for key in container.metadata})
+    try:
+        with av.open(file, "w", format=muxer) as trial:
+            video: Any = trial.add_stream("libvpx-vp9" if muxer == "webm" else "mpeg4", rate=25, width=16, height=16)
+            trial.metadata.update(kept_tags(metadata))
+            trial.mux(video.encode(av.VideoFrame(16, 16, "yuv420p")) + video.encode(None))
+        file.seek(0)
+        with av.open(file, "r") as container:
+            return sorted(wanted - {key.lower() for key in container.metadata})
+    except (av.FFmpegError, ValueError, OSError):
+        return []  # it refuses them altogether; the writer meets the same and says so
 
 
 class StreamCopier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import struct
 import sys
 import threading
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
+from test_cli import Cli
 from video_files import make_video
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -35,7 +37,7 @@ from duovsr_vs.video.streams import Span, StreamCopier
 
 SEED = 7
 INPUTS = 200
-KINDS = ("read", "odd", "command", "job")
+KINDS = tuple(fuzz.SHARES)
 
 
 # -- what was found ----------------------------------------------------------------------------------------------------
@@ -121,6 +123,38 @@ def test_a_report_to_a_device_does_not_replace_it(tmp_path: Path) -> None:
     write_json(link, {"a": 1})
     assert link.is_symlink()
     assert [path.name for path in tmp_path.iterdir()] == ["null"]
+
+
+@pytest.mark.parametrize("name", ["a\nb.mkv", "x" * 300, "x" * 5000, "a/" * 3000 + "b", "\x1b[31mred", "\udcff.mkv"])
+def test_a_name_of_any_kind_makes_one_sentence(tmp_path: Path, cli: Cli, name: str) -> None:
+    for arguments in (["upscale", name, "-o", tmp_path / "b.mkv"], ["info", name], ["bench", "--model", name]):
+        code, _, err = cli(*arguments)
+        assert (code, err.count("\n")) == (1, 1), err
+        assert err.startswith("duovsr: ") and len(err) < 12_000 and "\x1b" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("header", [
+    {"__metadata__": []}, {"__metadata__": 3}, {"__metadata__": {"format": "duovsr", "config": "[" * 50_000}},
+    {"__metadata__": {"format": "duovsr", "config": "[]"}},
+    {"__metadata__": {"format": "duovsr", "config": "{}", "provenance": "3"}},
+    {"__metadata__": {"format": "duovsr", "config": '{"latent_std": 3}'}},
+])  # fmt: skip
+def test_a_header_of_other_types_is_refused(tmp_path: Path, header: dict[str, Any]) -> None:
+    text = json.dumps(header).encode()
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(ModelError, match=r"m\.safetensors|configuration"):
+        load(tmp_path / "m.safetensors")
+
+
+def test_stages_and_data_of_any_kind_are_printed(tmp_path: Path, tiny_model: Path, cli: Cli) -> None:
+    with safe_open(tiny_model, "pt") as file:
+        metadata, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for provenance in ({"stages": 3, "data": 5}, {"stages": [3], "data": ["\ud800"]}, {"stages": {}, "data": {"a": 1}}):
+        save_file(tensors, tmp_path / "m.safetensors", metadata | {"provenance": json.dumps(provenance)})
+        code, out, err = cli("info", tmp_path / "m.safetensors")
+        assert (code, err) == (0, "")
+        assert "stages" in out
 
 
 # -- many inputs -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 from fractions import Fraction
@@ -278,3 +279,23 @@ def test_reading_leaves_the_file_alone(tmp_path: Path) -> None:
     read(path)
     assert path.read_bytes() == Path(copy).read_bytes()
     assert len(decoded(path)) == 3
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/a.mp4", "tcp://127.0.0.1:9", "https://localhost:9/a.mkv"])
+def test_addresses_are_refused_without_a_look_at_the_network(address: str) -> None:
+    with pytest.raises(VideoError, match=r"is an address; duovsr uses no network, fetch the file first"):
+        VideoReader(address)
+
+
+def test_a_playlist_reaches_no_address(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(1)
+        port = server.getsockname()[1]
+        playlist = tmp_path / "a.m3u8"
+        playlist.write_text(
+            f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nhttp://127.0.0.1:{port}/a.ts\n#EXT-X-ENDLIST\n"
+        )
+        with pytest.raises(VideoError):
+            VideoReader(str(playlist))
+        with pytest.raises(TimeoutError):
+            server.accept()

@@ -19,9 +19,9 @@ WARM_UP = 4
 
 def run(options: Options, size: str, frames: int, as_json: bool) -> None:
     """Print frames per second, the core time of a frame and the plan they belong to."""
-    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
     if match is None:
-        raise OptionError(f"--size {size}: width x height is needed, such as 480x270")
+        raise OptionError(f"--size {size[:100]}: width x height is needed, such as 480x270")
     upscaler = Upscaler(options, int(match[1]), int(match[2]))
     clip = _clip(WARM_UP + frames, int(match[2]), int(match[1]))
     wall = core = 0.0

@@ -17,8 +17,8 @@ FAILED, USAGE, DAMAGED, INTERRUPTED = 1, 2, 3, 130
 
 
 def say(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """One line on stderr; what a name or a tag holds of line ends and control characters is shown as an escape."""
+    print("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -39,9 +39,19 @@ def guarded() -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the flush at exit has somewhere to go
         raise typer.Exit(FAILED) from None
+    except OSError as error:  # a name that is too long, a folder that nobody may read
+        say(f"duovsr: {shortened(error.filename or 'a file')}: {error.strerror or shortened(error)}")
+        raise typer.Exit(FAILED) from None
     except KeyboardInterrupt as error:
-        say(f"\nduovsr: interrupted; {str(error) or 'nothing was kept'}")
+        say("")
+        say(f"duovsr: interrupted; {str(error) or 'nothing was kept'}")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def shortened(name: object, length: int = 200) -> str:
+    """A name that fits into a sentence."""
+    text = str(name)
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def quiet() -> None:

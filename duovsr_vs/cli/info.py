@@ -57,10 +57,14 @@ def _model(facts: dict[str, Any]) -> list[str]:
         f"size     {facts['bytes'] / 1e6:.2f} MB, {facts['tensors']} tensors",
     ]
     lines.append(f"stages   {stages_of(provenance)}")
-    lines += _listed("data", [_source(source) for source in provenance.get("data", [])])
+    lines += _listed("data", [_source(source) for source in _list(provenance.get("data"))])
     lines += [f"{name:<8} {value}" for name, value in provenance.items() if name not in ("stages", "data")]
     lines.append("config   " + ", ".join(f"{k}={_short(v)}" for k, v in config.items() if k != "name"))
     return lines
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _source(source: Any) -> str:

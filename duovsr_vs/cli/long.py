@@ -128,7 +128,11 @@ def _moving(job: Job, folder: SegmentFolder) -> bool:
 def _make(job: Job, upscaler: Upscaler, grid: Grid, identity: Facts, folder: SegmentFolder, progress: Progress) -> None:
     """Make all segments that are missing, here or by workers."""
     with Station.of(job, upscaler, grid) as station:
+        before: list[range] = []
         while missing := _missing(folder, grid):
+            if missing == before:
+                raise VideoError(f"{folder.path}: segments that were just made cannot be read again; check the disk")
+            before = missing
             split = not folder.unsteady and sum(len(run) for run in missing) > 1
             crew = _crew(job, upscaler, described(job.request, identity), folder) if split else None
             try:
@@ -138,6 +142,7 @@ def _make(job: Job, upscaler: Upscaler, grid: Grid, identity: Facts, folder: Seg
                     station.render(missing[0][0], missing[0][-1], progress.advance)
             except UnsteadyInputError as found:
                 _read_from_beginning(folder, grid, grid.index_of(found.number))
+                before = []
 
 
 def _crew(job: Job, upscaler: Upscaler, description: Facts, folder: SegmentFolder) -> Crew | None:

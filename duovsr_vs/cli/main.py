@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -152,6 +153,8 @@ def set_environment() -> None:
     """What has to be set before anything heavy is imported; the user's own settings win."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text
 
 
 def main() -> None:

@@ -33,7 +33,10 @@ def resolve_device(name: str) -> torch.device:
     """auto: the first CUDA device if there is one, else the CPU. OptionError if a named device is absent."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise OptionError(f"device={name[:50]!r} is unknown; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

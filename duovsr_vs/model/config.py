@@ -137,16 +137,16 @@ class ModelConfig:
         """Inverse of `to_json`; ModelError names what is unknown or missing."""
         try:
             values: dict[str, Any] = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ModelError(f"the model's configuration is not JSON ({error}); export the model again") from error
         if not isinstance(values, dict):
             raise ModelError("the model's configuration is not a JSON object; export the model again")
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ModelError(f"the model's configuration has unknown fields {unknown}; a newer duovsr may know them")
-        if "latent_std" in values:
-            values["latent_std"] = tuple(values["latent_std"])
         try:
+            if "latent_std" in values:
+                values["latent_std"] = tuple(values["latent_std"])
             return cls(**values)
         except TypeError as error:
             raise ModelError(f"the model's configuration is incomplete or of wrong types: {error}") from error

@@ -28,8 +28,12 @@ def resolve(name: str | Path | None) -> Path:
         name = DEFAULT
     if str(name) in shipped:
         return shipped[str(name)]
-    path = Path(name).expanduser()
-    if path.is_file():
+    try:
+        path = Path(name).expanduser()
+        found = path.is_file()
+    except (OSError, RuntimeError) as error:  # too long; ~ of a user who does not exist
+        raise ModelError(f"the model file {str(name)[:200]} cannot be read: {error}"[:400]) from None
+    if found:
         return path
     if path.suffix or len(path.parts) > 1:
         raise ModelError(
@@ -55,7 +59,7 @@ def read_header(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is a pickle, whatever its name says; duovsr loads safetensors files only")
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not a safetensors file, or is damaged; fetch or export it again") from error
     if not isinstance(header, dict) or len(text) != size:
         raise ModelError(f"{path} is not a safetensors file, or is damaged; fetch or export it again")
@@ -65,8 +69,8 @@ def read_header(path: Path) -> dict[str, Any]:
 def describe(path: Path) -> dict[str, Any]:
     """What a model file says of itself: config, provenance (stages, data, licence), tensors and bytes."""
     header = read_header(path)
-    metadata = header.get("__metadata__") or {}
-    if metadata.get("format") != FORMAT:
+    metadata = header.get("__metadata__")
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         foreign = [key for key in header if key != "__metadata__"][:4]
         raise ModelError(
             f"{path} is a safetensors file of something else "
@@ -74,22 +78,26 @@ def describe(path: Path) -> dict[str, Any]:
             "a duovsr model is needed, as `python -m training export` writes it"
         )
     try:
+        config, provenance = json.loads(metadata["config"]), json.loads(metadata.get("provenance", "{}"))
+        if not isinstance(config, dict) or not isinstance(provenance, dict):
+            raise TypeError("its configuration or its provenance is no object")
         return {
             "path": str(path),
-            "config": json.loads(metadata["config"]),
-            "provenance": json.loads(metadata.get("provenance", "{}")),
+            "config": config,
+            "provenance": provenance,
             "hash": metadata.get("hash"),
             "golden_tolerance": float(metadata.get("golden_tolerance", "0")),
             "tensors": sum(key != "__metadata__" for key in header),
             "bytes": path.stat().st_size,
         }
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(f"the header of {path} is damaged ({error}); fetch or export the model again") from error
 
 
 def stages_of(provenance: dict[str, Any]) -> str:
     """The stages of training that a model went through, in words: `regression (10000 updates), teacher (…)`."""
-    stages = provenance.get("stages") or ["not recorded"]
+    given = provenance.get("stages")
+    stages = given if isinstance(given, list) and given else ["not recorded"]
     return ", ".join(
         f"{stage.get('stage')} ({stage.get('updates')} updates)" if isinstance(stage, dict) else str(stage)
         for stage in stages

@@ -26,7 +26,7 @@ def decoder_of(stream: Any) -> Any:
 def guarded_scan(source: str, opening: dict[str, Any]) -> Scan:
     """The packet table of an input that can be read twice. Raises VideoError in words."""
     try:
-        return scan(source, **opening)
+        return scan(source, **_local(opening))
     except (av.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, VideoError):
             raise
@@ -36,11 +36,17 @@ def guarded_scan(source: str, opening: dict[str, Any]) -> Scan:
 def open_input(source: str, opening: dict[str, Any], stdin: StdinPipe | None) -> Any:
     """The container of a file, a sequence, or `stdin`. Raises VideoError in words."""
     try:
-        return av.open(stdin or source, "r", **opening)
+        return av.open(stdin or source, "r", **_local(opening))
     except (av.FFmpegError, OSError, ValueError) as error:
         if stdin is not None and stdin.interrupted:
             raise KeyboardInterrupt from None
         raise _open_error(source, error) from None
+
+
+def _local(opening: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of av.open with which libav opens no address, not even one that a playlist names."""
+    options = {**opening.get("options", {}), "protocol_whitelist": "file,pipe,crypto,data"}
+    return {**opening, "options": options}
 
 
 def _open_error(source: str, error: Exception) -> VideoError:
@@ -51,4 +57,6 @@ def _open_error(source: str, error: Exception) -> VideoError:
         return VideoError(f"{name} is a folder; name a video, or an image sequence such as {name}/%05d.png")
     if isinstance(error, PermissionError):
         return VideoError(f"{name}: no permission to read it")
+    if "://" in name:
+        return VideoError(f"{name} is an address; duovsr uses no network, fetch the file first")
     return VideoError(f"{name} is not a video that can be read; a video file or an image sequence is needed")

@@ -67,8 +67,11 @@ def _forest(axis: Any, name: str, found: Found, labels: bool) -> None:
 
 def _stretch(axis: Any, ends: list[float]) -> None:
     """Linear up to a round figure near the usual one of `ends`, logarithmic beyond."""
-    usual, farthest = float(np.nanmedian(ends)), float(np.nanmax(ends))
-    if not (0 < usual < np.inf and farthest > 2 * usual):
+    ends = [end for end in ends if np.isfinite(end)]
+    if not ends:  # a trial run resolves nothing
+        return
+    usual, farthest = float(np.median(ends)), max(ends)
+    if not (usual > 0 and farthest > 2 * usual):
         return
     step = 10 ** np.floor(np.log10(usual))
     edge = float(step * max(n for n in (1, 2, 5) if n * step <= usual))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 import weakref
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from typing import Any
 import av
 import folder_paths
 import numpy as np
+import torch
 from comfy_api.latest import InputImpl
 from torch import Tensor
 
 from ..duovsr_vs.errors import OptionError, VideoError
+from ..duovsr_vs.video.memory import Trimmer
 from ..duovsr_vs.video.scheduling import usual_scheduling
 from .decode import UNSET, FileSource, Picture, TensorSource
 from .sound import track_of
@@ -26,6 +29,11 @@ CODECS = {"h264": "libx264", "h265": "libx265", "av1": "libsvtav1", "ffv1 (lossl
 BT709, BT2020 = 1, 9
 THREADS = 2
 """Fixed, since what x264 writes depends on it."""
+LOOKAHEAD = 20_736_000
+"""Pixels that x264 looks ahead, within its usual 40 and the 10 frames of its fast presets: each takes 3 bytes."""
+BAND = 64
+"""Rows that are converted at once, so that no copies of the whole frame lie beside it."""
+TRIM_SECONDS = 0.2
 
 
 class TemporaryVideo(InputImpl.VideoFromFile):
@@ -76,6 +84,10 @@ class Writer:
         self._stream = self._video(source.picture, size, crf)
         self._sound = track_of(source, self._output, self._muxer)
         self._written = 0
+        self._image: Any = av.VideoFrame(*size, "rgb48le")
+        rows = np.frombuffer(self._image.planes[0], np.uint16).reshape(size[1], -1)
+        self._pixels = rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
+        self._trimmer, self._trimmed = Trimmer(), 0.0
         with usual_scheduling():
             self._output.start_encoding()
 
@@ -83,6 +95,8 @@ class Writer:
         encoder = CODECS[self._codec]
         lossless = encoder == "ffv1"
         options = {"level": "3"} if lossless else {"crf": str(crf)}
+        if encoder == "libx264":
+            options["rc-lookahead"] = str(min(max(LOOKAHEAD // (size[0] * size[1]), 10), 40))
         if encoder == "libx265":
             options["x265-params"] = "log-level=none"
         os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr by itself
@@ -113,18 +127,22 @@ class Writer:
 
     def write(self, frame: Tensor) -> None:
         """frame: (3 h w) float32 RGB; what lies beyond [0, 1] is cut off."""
-        values = frame.clamp(0, 1).mul(65535).round().numpy().astype(np.uint16)
-        image: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(values.transpose(1, 2, 0)), format="rgb48le")
+        for top in range(0, frame.shape[1], BAND):
+            values = frame[:, top : top + BAND].clamp(0, 1).mul_(65535).round_()
+            self._pixels[top : top + BAND] = values.movedim(0, -1).numpy()
         if self._codec.startswith("ffv1"):
-            image = image.reformat(format="gbrp16le")
+            image = self._image.reformat(format="gbrp16le")
         else:
             matrix = BT2020 if self._source.picture.is_hdr else BT709
-            image = image.reformat(format=self._stream.pix_fmt, dst_colorspace=matrix)
+            image = self._image.reformat(format=self._stream.pix_fmt, dst_colorspace=matrix)
         stamps = self._source.stamps
         image.pts, image.time_base = stamps[self._written] - stamps[0], self._source.picture.time_base
         self._written += 1
         self._output.mux(self._stream.encode(image))
         self._sound.write_until(Fraction(image.pts) * image.time_base)
+        if time.monotonic() - self._trimmed > TRIM_SECONDS:  # the heap keeps what frames and tensors leave
+            self._trimmed = time.monotonic()
+            self._trimmer.now()
 
     def finish(self) -> None:
         self._output.mux(self._stream.encode(None))

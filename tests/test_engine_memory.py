@@ -218,6 +218,7 @@ def test_memory_that_really_runs_out_changes_no_bit(wide_model: Path) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
 def test_memory_that_really_runs_out_on_a_gpu_is_noted(wide_model: Path) -> None:
     device = torch.device("cuda:0")
     options = Options(model=str(wide_model), device="cuda:0", precision="float32", scene_cut=False)

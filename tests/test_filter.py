@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,7 +161,12 @@ def test_an_instance_that_is_dropped_lets_its_model_go(tiny_model: Path) -> None
     clip.get_frame(0).close()
     assert any(key[1] == 40 for key in bridge._upscalers)
     del clip
-    assert not any(key[1] == 40 for key in bridge._upscalers)
+    for _ in range(50):  # a thread of VapourSynth may hold the node for a moment
+        if not any(key[1] == 40 for key in bridge._upscalers):
+            return
+        gc.collect()
+        time.sleep(0.1)
+    pytest.fail("the model is still held")
 
 
 def test_the_source_is_not_changed(tiny_model: Path) -> None:

@@ -40,9 +40,10 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stopped(packed: Path, out: Path, recipe: Recipe = RECIPE, earlier: Path | None = None) -> str:
     """The sentence of a run that is asked to stop by whatever the test has planted."""
+    before = signal.getsignal(signal.SIGTERM)  # the command line, run in this process, has its own
     with pytest.raises(StoppedError) as ended:
         Run(recipe, packed, out, lambda _: None, earlier=earlier).all_stages()
-    assert ended.value.number == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert ended.value.number == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
     return str(ended.value)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import av
 import folder_paths
 import numpy as np
-import torch
 from comfy_api.latest import InputImpl
 from torch import Tensor
 

@@ -59,7 +59,9 @@ class _Maker[T]:
     def _work(self) -> None:
         try:
             for item in self._items:
-                if not self._put(item):
+                taken = self._put(item)
+                del item  # it is large, and the next one is made meanwhile
+                if not taken:
                     break
         except BaseException as error:  # raised again where the items are used
             self.error = error
@@ -112,5 +114,6 @@ def _looked_after[T](maker: _Maker[T]) -> Iterator[T]:
         if item is _END:
             break
         yield item
+        del item
     if maker.error is not None:
         raise maker.error

@@ -76,6 +76,7 @@ def _upscaled(model: NodeModel, source: FileSource | TensorSource, codec: str, c
             writer.write(frame)
             bar.advance(frame)
             count += 1
+            del frame  # one less in memory while the next one is made
         if count != len(source.stamps):
             raise DuoVsrError(f"{len(source.stamps)} frames went in and {count} came out; please report this")
     return path

@@ -136,7 +136,7 @@ def test_example_workflows_run(server: Server, name: str) -> None:
             size, codec = (stream.width, stream.height), stream.codec_context.name
         assert (size, codec) == (((1200, 80), "h264") if name == "video" else ((3840, 256), "hevc"))
         assert len(times(result)) == 3
-    text = outputs["5"]["text"][0]
+    text = outputs["6"]["text"][0]
     print(text)
     assert saved(server, outputs, "5").is_file() and "NIQE" in text and "PSNR-Y" in text
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -47,10 +47,11 @@ def _small(frame: Tensor) -> Image.Image:
 
 
 class _Maker[T]:
-    """Takes items from an iterator on a thread of its own, at most one ahead."""
+    """Takes items from an iterator on a thread of its own; the next one is begun when the last was taken."""
 
     def __init__(self, items: Iterator[T]):
-        self._items, self._stopped = items, threading.Event()
+        self._items, self._stopped, self.taken = items, threading.Event(), threading.Event()
+        self.taken.set()
         self.queue: Queue[Any] = Queue(1)
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="duovsr-node", daemon=True)
@@ -58,26 +59,24 @@ class _Maker[T]:
 
     def _work(self) -> None:
         try:
-            for item in self._items:
-                taken = self._put(item)
+            while self._wanted() and (item := next(self._items, _END)) is not _END:
+                self.queue.put(item)
                 del item  # it is large, and the next one is made meanwhile
-                if not taken:
-                    break
         except BaseException as error:  # raised again where the items are used
             self.error = error
         finally:
             close = getattr(self._items, "close", None)
             if close is not None:
                 close()
-            self._put(_END)
+            with suppress(Full):  # only where nobody listens any more
+                self.queue.put_nowait(_END)
 
-    def _put(self, item: object) -> bool:
+    def _wanted(self) -> bool:
+        """Wait until the last item was taken. False if nobody wants another."""
         while not self._stopped.is_set():
-            try:
-                self.queue.put(item, timeout=PATIENCE)
-            except Full:
-                continue
-            return True
+            if self.taken.wait(PATIENCE):
+                self.taken.clear()
+                return True
         return False
 
     def stop(self) -> None:
@@ -111,6 +110,7 @@ def _looked_after[T](maker: _Maker[T]) -> Iterator[T]:
             item = maker.queue.get(timeout=PATIENCE)
         except Empty:
             continue
+        maker.taken.set()
         if item is _END:
             break
         yield item

@@ -16,13 +16,14 @@ PACKAGE = "duovsr_vs"
 ALLOWED = {
     "__init__": set(),
     "errors": set(),
+    "interrupts": set(),
     "model": {"errors"},
-    "engine": {"model", "errors"},
-    "video": {"errors"},
+    "engine": {"model", "errors", "interrupts"},
+    "video": {"errors", "interrupts"},
     "metrics": {"errors"},
     "compare": {"video", "metrics", "errors"},
     "filter": {"__init__", "engine", "model", "errors"},
-    "cli": {"__init__", "engine", "model", "video", "metrics", "compare", "errors"},
+    "cli": {"__init__", "engine", "model", "video", "metrics", "compare", "errors", "interrupts"},
 }
 """Room of the package -> rooms that it may import, besides itself."""
 NUMERIC = {"torch", "numpy", "einops", "safetensors"}

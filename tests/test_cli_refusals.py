@@ -183,9 +183,12 @@ def listen_to_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("sent", "after"),
+    [(signal.SIGINT, 0.3), (signal.SIGTERM, 0.3), (signal.SIGTERM, 0.02), (signal.SIGINT, 0.0)],
+)
 def test_an_interrupted_run_leaves_nothing_and_ends_with_130(
-    tmp_path: Path, tiny_model: Path, sent: signal.Signals
+    tmp_path: Path, tiny_model: Path, sent: signal.Signals, after: float
 ) -> None:
     source, target = make_video(tmp_path / "a.mkv", 500, size=(320, 240)), tmp_path / "out"
     target.mkdir()
@@ -194,8 +197,8 @@ def test_an_interrupted_run_leaves_nothing_and_ends_with_130(
         assert running.stderr is not None
         deadline = time.monotonic() + 60
         while not list(target.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(0.3)
+            time.sleep(0.001)
+        time.sleep(after)
         running.send_signal(sent)
         _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err

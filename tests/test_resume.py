@@ -266,8 +266,8 @@ def test_a_folder_that_another_run_holds_is_not_cleared_away(broken: Path, tiny_
     (folder.path / "manifest.json").unlink()
     with folder.locked():
         code, _, err = cli("upscale", broken / "a.mkv", "-o", broken / "b.mkv", "--model", tiny_model, "--resume")
-    assert (code, "is being written by another duovsr" in err) == (1, True)
-    assert (folder.path / "000001.json").exists()
+        assert (code, "is being written by another duovsr" in err) == (1, True)
+        assert (folder.path / "000001.json").exists()
 
 
 def test_an_older_output_stays_until_the_new_one_is_whole(broken: Path, whole: bytes, tiny_model: Path) -> None:

@@ -91,7 +91,7 @@ class Post:
     """On a node: starts a worker process, passes on what it is told and what it says. All values are JSON."""
 
     def __init__(self, description: str):
-        self._said: Said = queue.Queue()
+        self._said: Said = queue.SimpleQueue()
         self._worker = LocalWorker("", json.loads(description), self._said)
 
     def give(self, first: int, stop: int) -> None:

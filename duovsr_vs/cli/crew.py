@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..errors import DuoVsrError, VideoError
+from ..interrupts import held_back
 from .exits import say
 from .render import UnsteadyInputError
 from .request import Request
@@ -40,8 +41,10 @@ class Worker(ABC):
         """The worker stops, whatever it is doing; what it had begun is nobody's."""
 
 
-Said = queue.Queue[tuple[Worker, dict[str, Any]]]
-"""Everything that workers say, and {"ended": exit code} at the last."""
+Said = queue.SimpleQueue[tuple[Worker | None, dict[str, Any]]]
+"""Everything that workers say, and {"ended": exit code} at the last; None: an interrupt has come. A simple queue is the
+kind into which a signal handler may put something.
+"""
 
 
 class LocalWorker(Worker):
@@ -94,7 +97,7 @@ class Crew(ABC):
     """Makes the segments of one job that are missing, by workers of some kind."""
 
     def __init__(self) -> None:
-        self._said: Said = queue.Queue()
+        self._said: Said = queue.SimpleQueue()
         self._workers: list[Worker] = []
         self._todo: list[range] = []
         self._failed: tuple[int, DuoVsrError] | None = None
@@ -116,13 +119,17 @@ class Crew(ABC):
         as if one process had made them in order.
         """
         self._todo = [run for run in missing if run]
-        try:
-            self._workers = self.hire(sum(len(run) for run in self._todo))
-            while self._goes_on():
-                self._hear(*self._said.get(), on_frame)
-        finally:
-            for worker in self._workers:
-                worker.end()
+        with held_back(lambda: self._said.put((None, {}))):
+            try:
+                self._workers = self.hire(sum(len(run) for run in self._todo))
+                while self._goes_on():
+                    worker, said = self._said.get()
+                    if worker is None:
+                        break
+                    self._hear(worker, said, on_frame)
+            finally:
+                for worker in self._workers:
+                    worker.end()
         if self._failed is not None:
             raise self._failed[1]
 

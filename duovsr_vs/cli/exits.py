@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import typer
 
 from ..errors import DuoVsrError, OptionError
+from ..interrupts import listen
 
 FAILED, USAGE, DAMAGED, INTERRUPTED = 1, 2, 3, 130
 
@@ -24,7 +23,7 @@ def say(text: str) -> None:
 @contextmanager
 def guarded() -> Iterator[None]:
     """Run a handler: what a user can cause becomes one sentence on stderr and an exit code, never a traceback."""
-    signal.signal(signal.SIGTERM, _terminated)
+    listen()
     try:
         yield
     except OptionError as error:
@@ -59,7 +58,3 @@ def quiet() -> None:
     import av.logging
 
     av.logging.set_level(None)
-
-
-def _terminated(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

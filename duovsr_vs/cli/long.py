@@ -80,12 +80,13 @@ def run(job: Job, upscaler: Upscaler, grid: Grid, progress: Progress, check: Cal
 
     check: looks at the finished file, of so many frames, before it gets its name.
     """
-    folder = opened_folder(job.request)
+    folder, identity = opened_folder(job.request), job.identity(upscaler.plan, grid)
     with folder.locked():
-        identity = job.identity(upscaler.plan, grid)
-        _begin(job, folder, grid, identity)
-        moving = _moving(job, folder)
+        begun = _resumed(job, folder, grid, identity)
         with _keeping(folder, grid):
+            if not begun:
+                folder.begin(described(job.request, identity))
+            moving = _moving(job, folder)
             if not moving:
                 progress.ready(sum(_frames(folder, index) for index in folder.finished(grid.count)))
                 with progress:
@@ -100,24 +101,24 @@ def run(job: Job, upscaler: Upscaler, grid: Grid, progress: Progress, check: Cal
     return Outcome(joiner.frames, counters.get("redone", 0), counters.get("restamped", 0), missing, damaged)
 
 
-def _begin(job: Job, folder: SegmentFolder, grid: Grid, identity: Facts) -> None:
-    """Write the manifest, or compare with the one that is there and look at every finished segment."""
+def _resumed(job: Job, folder: SegmentFolder, grid: Grid, identity: Facts) -> bool:
+    """Whether this job has been begun: it is compared with the manifest, and every finished segment is looked at."""
     manifest = folder.manifest() if job.request.resume else None
     if manifest is None:
-        folder.begin(described(job.request, identity))
-        return
+        return False
     if changed := differences(manifest.get("identity", {}), identity):
         raise VideoError(
             f"{job.request.output} was begun with something else: {'; '.join(changed)}; give the same again, or "
             "--overwrite without --resume to begin again"
         )
     if _moving(job, folder):
-        return
+        return True
     broken = [index for index in folder.finished(grid.count) if not folder.is_intact(index)]
     for index in broken:
         folder.drop(index)
     note = f", {len(broken)} were damaged and are made again" if broken else ""
     say(f"resumed  {_kept(folder, grid)}{note}")
+    return True
 
 
 def _moving(job: Job, folder: SegmentFolder) -> bool:
@@ -202,7 +203,7 @@ def _keeping(folder: SegmentFolder, grid: Grid) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not folder.finished(grid.count) and folder.final() is None:
+        if folder.manifest() is None or not (folder.finished(grid.count) or folder.final()):
             folder.remove()
             raise
         kept = f"{_kept(folder, grid)}; the same command with --resume goes on"

@@ -6,7 +6,6 @@ the job), the result is the path of a finished segment, and which process makes 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -23,7 +22,7 @@ from ..video.pipeline import Work
 from ..video.pipeline import run as run_pipeline
 from ..video.reader import Frame, VideoReader
 from ..video.segmented import ImageSegment, Segment, SegmentedWriter, VideoSegment, carrier_of
-from ..video.segments import Grid, Record, SegmentFolder
+from ..video.segments import Grid, SegmentFolder
 from .job import Job, open_job
 from .request import Request
 
@@ -85,18 +84,6 @@ def see_to_sharing(description: dict[str, Any]) -> None:
     )
 
 
-class SharedFolder(SegmentFolder):
-    """For workers that may be taken for lost while they live: what somebody else has finished meanwhile stays."""
-
-    def commit(self, index: int, part: Path, suffix: str, record: Record) -> None:
-        if self.record(index) is None:
-            super().commit(index, part, suffix, record)
-        elif part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
-
-
 class Station:
     """A place where segments of one job are made: its open input and its engine. Used as a context manager."""
 
@@ -107,9 +94,7 @@ class Station:
             see_to_sharing(description)
             request = Request.from_dict(description["request"])
             job = open_job(request, self._stack, None)
-            kind = SharedFolder if "shared" in description else SegmentFolder
-            folder = kind(segment_folder(request.output), request.output)
-            self._set(job, job.upscaler(), Grid(**description["identity"]["part"]), folder)
+            self._set(job, job.upscaler(), Grid(**description["identity"]["part"]), opened_folder(request))
             changed = differences(description["identity"], job.identity(self._upscaler.plan, self.grid))
         except BaseException:
             self._stack.close()

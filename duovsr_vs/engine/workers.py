@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from ..interrupts import held_back
+
 MOST = 4
 """Frames in flight at most; more cores than that share the work inside a frame."""
 Job = Callable[[], Tensor]
@@ -61,10 +63,10 @@ class Workers:
         if self._pool is None:
             before = torch.get_num_threads()
             ready = threading.Barrier(self.count)
-            self._pool = ThreadPoolExecutor(
-                self.count, "duovsr-frame", initializer=use_threads, initargs=(self._share,)
-            )
-            for future in [self._pool.submit(ready.wait) for _ in range(self.count)]:
-                future.result()
-            torch.set_num_threads(before)  # new threads of the host inherit what was set last
+            pool = ThreadPoolExecutor(self.count, "duovsr-frame", initializer=use_threads, initargs=(self._share,))
+            with held_back():  # the interpreter waits at its end for threads that were started by halves
+                for future in [pool.submit(ready.wait) for _ in range(self.count)]:
+                    future.result()
+                torch.set_num_threads(before)  # new threads of the host inherit what was set last
+            self._pool = pool
         return self._pool

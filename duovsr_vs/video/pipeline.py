@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..interrupts import held_back
 from .convert import ToRGB
 from .memory import Trimmer
 from .reader import Frame, VideoReader
@@ -26,6 +27,8 @@ READ_AHEAD = 4
 """Input frames waiting between decoder and engine."""
 WRITE_BEHIND = 2
 """Output frames waiting between engine and encoder (25 MB each at 1080p)."""
+POLL = 0.1
+"""Seconds within which a stage that waits sees that all are to stop."""
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: another stage has one)
@@ -39,14 +42,13 @@ class Channel[T]:
         self._items: deque[T] = deque()
         self._size = size
         self._changed = threading.Condition()
-        self._closed = self._stopped = False
+        self._closed = False
+        self.stopped = False
 
     def put(self, item: T) -> None:
         """Wait for room, then add. Raises Stopped."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._items) < self._size or self._stopped)
-            if self._stopped:
-                raise Stopped
+            self._wait_for(lambda: len(self._items) < self._size)
             self._items.append(item)
             self._changed.notify_all()
 
@@ -57,23 +59,24 @@ class Channel[T]:
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Wake everybody up with Stopped."""
-        with self._changed:
-            self._stopped = True
-            self._items.clear()
-            self._changed.notify_all()
+        """Everybody gets Stopped, within POLL seconds. Takes no lock: signal handlers may call it."""
+        self.stopped = True
 
     def __iter__(self) -> Iterator[T]:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._items or self._closed or self._stopped)
-                if self._stopped:
-                    raise Stopped
+                self._wait_for(lambda: bool(self._items) or self._closed)
                 if not self._items:
                     return
                 item = self._items.popleft()
                 self._changed.notify_all()
             yield item
+
+    def _wait_for(self, met: Callable[[], bool]) -> None:
+        while not self.stopped and not self._changed.wait_for(met, POLL):
+            pass
+        if self.stopped:
+            raise Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +126,6 @@ class _Stages:
     def join(self) -> None:
         for thread in self._threads:
             thread.join()
-        if self.error is not None:
-            raise self.error
 
 
 @dataclass(slots=True)
@@ -177,25 +178,27 @@ def run(
     """Run a job to the end of its frames and return how many were written; `writer.finish` is left to the caller.
 
     process runs in the calling thread.  on_frame is called by the writing thread after each frame. The first error of
-    any stage is raised; memory is bounded by the two queues and by what process holds.
+    any stage is raised; memory is bounded by the two queues and by what process holds. An interrupt ends the run after
+    the frame that is being made: nobody touches reader and writer any more when it is raised.
     """
     this = _Run(reader, to_rgb, writer, work, on_frame)
     stages = _Stages([this.read, this.done])
-    stages.start("decode", this.decode)
-    stages.start("encode", this.encode)
-    try:
-        with suppress(Stopped):
-            for rgb in process(iter(this.read)):
-                this.done.put((rgb, *this.stamps.popleft()))
-            this.done.close()
-    except BaseException:
-        stages.stop()
-        reader.give_up()
-        with suppress(Exception):
+    with held_back(stages.stop):
+        try:
+            stages.start("decode", this.decode)
+            stages.start("encode", this.encode)
+            with suppress(Stopped):
+                for rgb in process(iter(this.read)):
+                    this.done.put((rgb, *this.stamps.popleft()))
+                this.done.close()
+        except BaseException:
+            stages.stop()
+            raise
+        finally:
+            if this.read.stopped:
+                reader.give_up()
             stages.join()
-        raise
     if stages.error is not None:
-        reader.give_up()
-    stages.join()
+        raise stages.error
     this.copy_packets()
     return this.written

@@ -11,12 +11,13 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ..errors import VideoError
+from ..interrupts import held_back
 from .manifest import Facts, file_digest, read_json, write_json
 from .output import sync, write_error
 
@@ -112,20 +113,24 @@ class SegmentFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """The folder is there, and nobody else works in it meanwhile. Raises VideoError when somebody does."""
-        try:
-            self.path.mkdir(exist_ok=True)
-            file = (self.path / LOCK).open("a")
-        except OSError as error:
-            raise write_error(error, str(self.path)) from None
-        with file:
-            if not _lock(file):
-                raise VideoError(f"{self._name} is being written by another duovsr; wait for it, or end it first")
-            self.clear_parts()
+        """The folder is there, and nobody else works in it meanwhile; it goes when it holds no manifest in the end.
+
+        Raises VideoError when somebody else works in it.
+        """
+        mine = False
+        with ExitStack() as stack:
             try:
+                with held_back():  # what this makes, the end of this takes away
+                    mine = self._taken(stack)
+                if not mine:
+                    raise VideoError(f"{self._name} is being written by another duovsr; wait for it, or end it first")
+                self.clear_parts()
                 yield
             finally:
-                self.clear_parts()
+                if mine:
+                    self.clear_parts()
+                    if self.manifest() is None:  # ended before anything had begun
+                        self.remove()
 
     def part(self, index: int) -> Path:
         """Where a process writes a segment that is not finished."""
@@ -136,7 +141,13 @@ class SegmentFolder:
         return [self.path / name for name, _, _ in record.files]
 
     def commit(self, index: int, part: Path, suffix: str, record: Record) -> None:
-        """A segment is whole: give it its name (`000012` and suffix) and write its record. Raises VideoError."""
+        """A segment is whole: give it its name (`000012` and suffix) and write its record. Raises VideoError.
+
+        What another worker, which may have been taken for lost, has finished meanwhile stays.
+        """
+        if self.record(index) is not None:
+            _throw_away(part)
+            return
         target = self.path / f"{index:06}{suffix}"
         try:
             self.drop(index)
@@ -203,12 +214,20 @@ class SegmentFolder:
     def clear_parts(self) -> None:
         """Remove what was not finished."""
         for part in self.path.glob("*.part"):
-            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+            _throw_away(part)
 
     def remove(self) -> None:
         """Remove the folder; its manifest goes first, so that what is left of it is never taken for a job."""
         (self.path / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _taken(self, stack: ExitStack) -> bool:
+        """Make the folder and take its lock, until the stack is closed; False: somebody has it. Raises VideoError."""
+        try:
+            self.path.mkdir(exist_ok=True)
+            return _lock(stack.enter_context((self.path / LOCK).open("a")))
+        except OSError as error:
+            raise write_error(error, str(self.path)) from None
 
     def _record(self, index: int) -> Path:
         return self.path / f"{index:06}.json"
@@ -218,6 +237,10 @@ class SegmentFolder:
             return (self.path / name).stat().st_size == size
         except OSError:
             return False
+
+
+def _throw_away(part: Path) -> None:
+    shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
 
 
 def _lock(file: Any) -> bool:

@@ -187,7 +187,7 @@ def test_what_is_parted_in_one_block_meets_in_the_next() -> None:
 
 
 def test_a_config_that_makes_no_sense_is_refused() -> None:
-    with pytest.raises(ModelError, match="attention_window=3 is out of range"):
+    with pytest.raises(ModelError, match="attention_window=3, which is out of range"):
         TransformerConfig(attention_window=3)
     assert BASE.condition_channels == LATENT_CHANNELS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -22,6 +23,37 @@ COEFFICIENTS = LATENT_PER_PIXEL * CELL * CELL
 CODEC_FIELDS = ("codec", "latent_channels", "codec_channels", "codec_blocks")
 NULL_CLASS = 0
 """Quality class that says nothing; guidance pushes away from it."""
+
+
+def within(what: str, config: object, checks: Mapping[str, bool]) -> None:
+    """ModelError that names the first field of a configuration whose check failed."""
+    for field, good in checks.items():
+        if not good:
+            raise ModelError(f"{what} has {field}={getattr(config, field)!r}, which is out of range")
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """The JSON object of a configuration; ModelError if it is none."""
+    try:
+        values: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"the model's configuration is not JSON ({error}); export the model again") from error
+    if not isinstance(values, dict):
+        raise ModelError("the model's configuration is not a JSON object; export the model again")
+    return values
+
+
+def built[Config](kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A configuration from the values of its fields; ModelError names what is unknown, missing or of another type."""
+    known = {field.name: str(field.type) for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise ModelError(f"the model's configuration has unknown fields {unknown}; a newer duovsr may know them")
+    try:
+        return kind(**{
+            name: tuple(value) if known[name].startswith("tuple") else value for name, value in values.items()
+        })  # fmt: skip
+    except TypeError as error:
+        raise ModelError(f"the model's configuration is incomplete or of wrong types: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +116,7 @@ class ModelConfig:
             "codec_channels": self.codec_channels >= 8,
             "codec_blocks": self.codec_blocks >= 1,
         }
-        for field, good in checks.items():
-            if not good:
-                raise ModelError(
-                    f"the model's configuration has {field}={getattr(self, field)!r}, which is out of range"
-                )
+        within("the model's configuration", self, checks)
 
     @property
     def stride(self) -> int:
@@ -117,6 +145,11 @@ class ModelConfig:
         return max(-(-halo // self.tile_step) * self.tile_step, 16)
 
     @property
+    def layers(self) -> int:
+        """Blocks that have weights of their own: no file of this configuration has fewer tensors."""
+        return self.blocks + (self.codec_blocks if self.codec == "learned" else 0)
+
+    @property
     def tile_step(self) -> int:
         """Tiles start at multiples of this many LR pixels, so that latent positions and attention windows line up."""
         return CELL * self.attention_window if self.attention_every else CELL
@@ -135,21 +168,7 @@ class ModelConfig:
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
         """Inverse of `to_json`; ModelError names what is unknown or missing."""
-        try:
-            values: dict[str, Any] = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"the model's configuration is not JSON ({error}); export the model again") from error
-        if not isinstance(values, dict):
-            raise ModelError("the model's configuration is not a JSON object; export the model again")
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ModelError(f"the model's configuration has unknown fields {unknown}; a newer duovsr may know them")
-        try:
-            if "latent_std" in values:
-                values["latent_std"] = tuple(values["latent_std"])
-            return cls(**values)
-        except TypeError as error:
-            raise ModelError(f"the model's configuration is incomplete or of wrong types: {error}") from error
+        return built(cls, parsed(text))
 
     def with_values(self, **changes: Any) -> ModelConfig:
         """A copy with some fields replaced."""

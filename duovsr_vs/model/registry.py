@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .wan.config import PRESETS as UNSHIPPED
 
 DEFAULT = "nano"
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -38,6 +39,11 @@ def resolve(name: str | Path | None) -> Path:
     if path.suffix or len(path.parts) > 1:
         raise ModelError(
             f"the model file {path} does not exist; give a path to a .safetensors file or one of {list(shipped)}"
+        )
+    if str(name) in UNSHIPPED:
+        raise ModelError(
+            f"the model {name} comes without weights; make its file from those of Wan-AI/Wan2.1-T2V-1.3B by "
+            "`duovsr models convert`, train it, and give the path of the file"
         )
     nearest = sorted(shipped, key=lambda other: -difflib.SequenceMatcher(None, str(name), other).ratio())
     raise ModelError(f"there is no model named {str(name)!r}; known are {', '.join(nearest)}, or give a path to a file")
@@ -75,7 +81,8 @@ def describe(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"{path} is a safetensors file of something else "
             f"(its tensors begin with {', '.join(foreign) or 'nothing'}); "
-            "a duovsr model is needed, as `python -m training export` writes it"
+            "a duovsr model is needed, as `python -m training export` or, from Wan2.1's files, `duovsr models convert` "
+            "writes it"
         )
     try:
         config, provenance = json.loads(metadata["config"]), json.loads(metadata.get("provenance", "{}"))

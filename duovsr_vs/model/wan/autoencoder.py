@@ -75,7 +75,12 @@ class WanAutoencoder(nn.Module):
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         self.conv1 = CausalConv(2 * LATENT_CHANNELS, 2 * LATENT_CHANNELS, 1)
         self.conv2 = CausalConv(LATENT_CHANNELS, LATENT_CHANNELS, 1)
-        for name, values in (("mean", config.latent_mean), ("std", config.latent_std)):
+        self.config = config
+        self.set_constants()
+
+    def set_constants(self) -> None:
+        """Mean and deviation of the latents, from the configuration; a model built without memory has them not."""
+        for name, values in (("mean", self.config.latent_mean), ("std", self.config.latent_std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1, 1), persistent=False)
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from ...errors import ModelError
+from ..config import SCALE, built, parsed, within
 
 LATENT_CHANNELS = 16
 PATCH = (1, 2, 2)
@@ -55,9 +58,7 @@ class TransformerConfig:
             "context_tokens": 0 <= self.context_tokens <= self.text_length,
             "attention_window": self.attention_window >= 0 and self.attention_window % 2 == 0,
         }
-        for field, good in checks.items():
-            if not good:
-                raise ModelError(f"the transformer's {field}={getattr(self, field)!r} is out of range")
+        within("the transformer's configuration", self, checks)
 
     @property
     def head_width(self) -> int:
@@ -76,6 +77,180 @@ class AutoencoderConfig:
     latent_mean: tuple[float, ...] = LATENT_MEAN
     latent_std: tuple[float, ...] = LATENT_STD
 
+    def __post_init__(self) -> None:
+        checks = {
+            "width": self.width >= 4,
+            "factors": len(self.factors) == 4 and min(self.factors) >= 1,  # three halvings make the eighth
+            "blocks": self.blocks >= 1,
+            "latent_mean": len(self.latent_mean) == LATENT_CHANNELS,
+            "latent_std": len(self.latent_std) == LATENT_CHANNELS and min(self.latent_std) > 0,
+        }
+        within("the autoencoder's configuration", self, checks)
 
-BASE = TransformerConfig(condition_channels=LATENT_CHANNELS, context_tokens=64)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LightConfig:
+    """Sizes of the light pair."""
+
+    encoder_width: int = 192
+    encoder_blocks: int = 4
+    decoder_widths: tuple[int, ...] = (256, 128, 64)
+    """At an eighth, a quarter and half of the HR's side."""
+    decoder_blocks: tuple[int, ...] = (3, 3, 3)
+
+    def __post_init__(self) -> None:
+        checks = {
+            "encoder_width": self.encoder_width >= 4,
+            "encoder_blocks": self.encoder_blocks >= 0,
+            "decoder_widths": len(self.decoder_widths) == 3 and min(self.decoder_widths) >= 4,
+            "decoder_blocks": len(self.decoder_blocks) == 3 and min(self.decoder_blocks) >= 0,
+        }
+        within("the light pair's configuration", self, checks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseConfig:
+    """One model of the `base` family."""
+
+    name: str
+    """Preset that the sizes come from."""
+    transformer: TransformerConfig
+    autoencoder: AutoencoderConfig | None = None
+    """The video autoencoder; a model for running alone may have the light pair in its place."""
+    light: LightConfig | None = None
+    """The light pair; where there is one, the condition is made and latents are decoded by it."""
+    window: int = 21
+    """Frames that are generated together (F = 4m + 1)."""
+    overlap: int = 5
+    """Frames by which consecutive windows overlap (O). Stride S = F − O, a multiple of 4: groups of a latent align."""
+    chunk: int = 16
+    """Frames that a host asks for at once."""
+    kappa: float = 1.0
+    """Weight of the consistency step at run time: 1 on clean LR, less where its noise must go."""
+    back_projections: int = 2
+    """Back-projections of the base resampler."""
+    quality_classes: int = 2
+    """0 is the null class with the tokens for "no text", the others have the learned tokens."""
+    default_detail: float = 1.0
+    """Default of the detail dial, 0 (faithful weights) to 1 (detailed weights)."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "transformer": isinstance(self.transformer, TransformerConfig),
+            "autoencoder": isinstance(self.autoencoder, AutoencoderConfig | None),
+            "light": isinstance(self.light, LightConfig | None),
+            "window": self.window >= 5 and self.window % TIME == 1,
+            "overlap": self.overlap >= 0 and 2 * self.overlap <= self.window - 1 and self.stride % TIME == 0,
+            "chunk": self.chunk >= 1,
+            "kappa": 0.0 <= self.kappa <= 1.0,
+            "back_projections": 0 <= self.back_projections <= 8,
+            "quality_classes": self.quality_classes >= 2,
+            "default_detail": 0.0 <= self.default_detail <= 1.0,
+        }
+        within("the model's configuration", self, checks)
+        if self.autoencoder is None and self.light is None:
+            raise ModelError("the model's configuration has neither an autoencoder nor a light pair; one is needed")
+        if self.transformer.condition_channels != LATENT_CHANNELS or self.transformer.context_tokens < 1:
+            raise ModelError(
+                f"the model's transformer has {self.transformer.condition_channels} channels for the LR latent and "
+                f"{self.transformer.context_tokens} context tokens; {LATENT_CHANNELS} and at least 1 are needed"
+            )
+
+    # -- what the engine asks of every family ---------------------------------------------------------------------
+
+    @property
+    def stride(self) -> int:
+        """Frames from one window to the next (S = F − O)."""
+        return self.window - self.overlap
+
+    @property
+    def best_class(self) -> int:
+        """Quality class asked for at run time."""
+        return self.quality_classes - 1
+
+    @property
+    def channels(self) -> int:
+        """Width of the transformer."""
+        return self.transformer.width
+
+    @property
+    def blocks(self) -> int:
+        """Of the transformer."""
+        return self.transformer.blocks
+
+    @property
+    def heads(self) -> int:
+        """Of the transformer's attention."""
+        return self.transformer.heads
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent position."""
+        return LATENT_CHANNELS
+
+    @property
+    def receptive_field(self) -> int:
+        """Overlap of tiles in LR pixels, half a window of attention and 16 at least.
+
+        Everything inside a window, or with full attention inside the frame, reaches everything else: no halo makes
+        tiles exact, they are feathered.
+        """
+        return max(self.tile_step, 16)
+
+    @property
+    def tile_step(self) -> int:
+        """Tiles start at multiples of this many LR pixels: whole tokens, and half the windows of attention."""
+        return TOKEN * max(1, self.transformer.attention_window // 2)
+
+    @property
+    def layers(self) -> int:
+        """Blocks that have weights of their own: no file of this configuration has fewer tensors."""
+        own = self.transformer.blocks
+        if self.autoencoder is not None:
+            own += 2 * self.autoencoder.blocks * len(self.autoencoder.factors)
+        if self.light is not None:
+            own += self.light.encoder_blocks + sum(self.light.decoder_blocks)
+        return own
+
+    # -- JSON -----------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The configuration as one JSON string with sorted keys; `family` tells it from the other family's."""
+        return json.dumps({"family": FAMILY, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> BaseConfig:
+        """Inverse of `to_json`; ModelError names what is unknown, missing or of another type."""
+        values: dict[str, Any] = {name: value for name, value in parsed(text).items() if name != "family"}
+        for name, kind in _PARTS.items():
+            if isinstance(given := values.get(name), dict):
+                values[name] = built(kind, given)
+        return built(cls, values)
+
+    def with_values(self, **changes: Any) -> BaseConfig:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+
+FAMILY = "wan"
+"""Of this family's model files."""
+TOKEN = SPACE * PATCH[1] // SCALE
+"""LR pixels along a side of a token."""
+_PARTS = {"transformer": TransformerConfig, "autoencoder": AutoencoderConfig, "light": LightConfig}
+BASE = TransformerConfig(condition_channels=LATENT_CHANNELS, context_tokens=64, attention_window=16)
 """Wan2.1-T2V-1.3B's transformer with the LR latent and learned tokens beside it."""
+_TINY = TransformerConfig(
+    width=48, heads=2, blocks=2, inner=64, text_width=20, text_length=12, frequencies=32,
+    condition_channels=LATENT_CHANNELS, context_tokens=4, attention_window=4,
+)  # fmt: skip
+_TINY_LIGHT = LightConfig(encoder_width=16, encoder_blocks=1, decoder_widths=(16, 12, 8), decoder_blocks=(1, 1, 1))
+_TINY_BASE = BaseConfig(
+    name="base-tiny", transformer=_TINY, autoencoder=AutoencoderConfig(width=8), window=13, overlap=5, chunk=8
+)
+PRESETS = {
+    "base": BaseConfig(name="base", transformer=BASE, autoencoder=AutoencoderConfig()),
+    "base-fast": BaseConfig(name="base-fast", transformer=BASE, light=LightConfig()),
+    "base-tiny": _TINY_BASE,
+    "base-tiny-light": _TINY_BASE.with_values(name="base-tiny-light", autoencoder=None, light=_TINY_LIGHT),
+}
+"""`base` and `base-fast` are for users; `base-tiny` and `base-tiny-light` for tests."""

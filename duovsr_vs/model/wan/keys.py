@@ -78,38 +78,74 @@ def from_diffusers(names: Iterable[str], ours: Iterable[str]) -> dict[str, str]:
     return {name: back[name] for name in names if name in back}
 
 
+_MARKS: dict[Part, tuple[str, ...]] = {
+    "transformer": ("patch_embedding.weight",),
+    "autoencoder": ("decoder.conv1.weight", "decoder.conv_in.weight"),
+}
+"""Names, one of which every file of a part has."""
+_ANYWHERE: list[tuple[str, str]] = [
+    (r"lora_|\.diff_b?$|\.dora_", "a LoRA, which changes a model and is none itself"),
+    (r"vace_", "a VACE model"),
+    (r"img_emb|k_img|image_embedder|add_k_proj", "an image-to-video (I2V) model"),
+    (r"control_adapter|ref_conv|camera", "a model with another kind of control"),
+    (r"audio", "a model that is driven by sound"),
+]
+_STRANGERS: list[tuple[str, str]] = [
+    *_ANYWHERE,
+    (r"^shared\.weight$|^token_embedding\.weight$|^encoder\.block\.", "the text encoder (umT5)"),
+    (r"^visual\.|vision_model\.", "an image encoder (CLIP)"),
+    (r"double_blocks\.", "a model of the kind of HunyuanVideo or FLUX"),
+    (r"transformer_blocks\.", "a model of the kind of CogVideoX, LTX-Video or Stable Diffusion 3"),
+    (r"input_blocks\.|down_blocks\.\d+\.attentions", "a Stable Diffusion U-Net"),
+    (r"decoder\.\d+\.(weight|conv)", "a tiny autoencoder for previews (TAE)"),
+]
+"""What names of other models tell of them."""
+_OTHERS = {3072: "Wan2.2-TI2V-5B", 5120: "a model of 14B parameters (of Wan2.1 or Wan2.2)"}
+"""Width of a transformer -> which one it is."""
+
+
+def _known_as(names: Iterable[str], strangers: list[tuple[str, str]]) -> str | None:
+    found = list(names)
+    return next((what for pattern, what in strangers if any(re.search(pattern, name) for name in found)), None)
+
+
+def holds(names: Iterable[str], part: Part) -> bool:
+    """Whether a file with these names has the part."""
+    wanted = {prefix + mark for prefix in ("", *PREFIXES) for mark in _MARKS[part]}
+    return not wanted.isdisjoint(names)
+
+
 def without_prefix(tensors: Mapping[str, Tensor], part: Part) -> dict[str, Tensor]:
     """The weights of one part of a file, by names without what programs put before them."""
-    marks = {
-        "transformer": ("patch_embedding.weight",),
-        "autoencoder": ("decoder.conv1.weight", "decoder.conv_in.weight"),
-    }
     for prefix in ("", *PREFIXES):
-        if any(prefix + mark in tensors for mark in marks[part]):
+        if any(prefix + mark in tensors for mark in _MARKS[part]):
             return {
                 name.removeprefix(prefix): tensor
                 for name, tensor in tensors.items()
                 if name.startswith(prefix) and not (prefix == "" and name.startswith(PREFIXES))
             }
-    raise ModelError(
-        f"the file holds no Wan {part} (its tensors begin with {', '.join(sorted(tensors)[:3]) or 'nothing'}); "
-        f"Wan2.1-T2V-1.3B's is needed"
-    )
+    others = [other for other in _MARKS if other != part and holds(tensors, other)]
+    what = f"Wan's {others[0]}" if others else _known_as(tensors, _STRANGERS)
+    seen = f"it is {what}" if what else f"its tensors begin with {', '.join(sorted(tensors)[:3]) or 'nothing'}"
+    raise ModelError(f"the file holds no Wan {part} ({seen}); Wan2.1-T2V-1.3B's is needed")
 
 
 def refuse_others(tensors: Mapping[str, Tensor], part: Part) -> None:
     """ModelError that names the model, for the other members of Wan's family. tensors: without prefix."""
     if part == "autoencoder":
-        if any(name.startswith("decoder.upsamples.0.upsamples.") for name in tensors):
+        if any(
+            name.startswith(("decoder.upsamples.0.upsamples.", "decoder.up_blocks.0.upsampler.")) for name in tensors
+        ):
             raise ModelError("this is the autoencoder of Wan2.2 (16x smaller latents); that of Wan2.1 is needed")
         return
     width, inputs = tensors["patch_embedding.weight"].shape[:2]
-    if any("img_emb" in name or "k_img" in name or "image_embedder" in name for name in tensors) or inputs == 36:
-        raise ModelError("this is an image-to-video (I2V) model; Wan2.1-T2V-1.3B is needed")
-    if width == 3072 or inputs == 48:
-        raise ModelError("this is Wan2.2-TI2V-5B; Wan2.1-T2V-1.3B is needed")
-    if width == 5120:
-        raise ModelError("this is a model of 14B parameters; Wan2.1-T2V-1.3B is needed")
+    name = _known_as(tensors, _ANYWHERE)
+    if name is None and inputs == 36:
+        name = "an image-to-video (I2V) model"
+    if name is None and width in _OTHERS:
+        name = _OTHERS[width]
+    if name is not None:
+        raise ModelError(f"this is {name}; Wan2.1-T2V-1.3B is needed")
     if inputs not in (LATENT_CHANNELS, 2 * LATENT_CHANNELS):
         raise ModelError(
             f"the transformer takes {inputs} channels; {LATENT_CHANNELS} (Wan2.1-T2V-1.3B), or "

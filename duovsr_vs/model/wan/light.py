@@ -9,7 +9,6 @@ one after another.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -19,23 +18,12 @@ from torch import Tensor, nn
 from ...errors import FormatError
 from ..config import SCALE
 from .blocks import Cache
-from .config import LATENT_CHANNELS, SPACE, TIME
+from .config import LATENT_CHANNELS, SPACE, TIME, LightConfig
 
 LR_PER_LATENT = SPACE // SCALE
 """LR pixels along a side of a latent position."""
 LR_VALUES = 3 * LR_PER_LATENT**2 * TIME
 """Numbers of the four LR frames of a latent, at its position."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LightConfig:
-    """Sizes of the pair."""
-
-    encoder_width: int = 192
-    encoder_blocks: int = 4
-    decoder_widths: tuple[int, int, int] = (256, 128, 64)
-    """At an eighth, a quarter and half of the HR's side."""
-    decoder_blocks: tuple[int, int, int] = (3, 3, 3)
 
 
 class Remembering(nn.Module):

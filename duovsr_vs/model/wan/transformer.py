@@ -5,6 +5,7 @@ Modules have the names of the original files, so that a checkpoint loads without
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .config import LATENT_CHANNELS, PATCH, TransformerConfig
 from .rope import rotate, rotations
@@ -124,6 +126,8 @@ class WanTransformer(nn.Module):
     def __init__(self, config: TransformerConfig, ops: ModuleType | Any = nn):
         super().__init__()
         self.config = config
+        self.recompute = False
+        """Training only: activations of a block are computed again in the backward pass instead of kept."""
         c = config.width
         self.patch_embedding = ops.Conv3d(LATENT_CHANNELS + config.condition_channels, c, PATCH, PATCH)
         self.text_embedding = nn.Sequential(
@@ -149,23 +153,30 @@ class WanTransformer(nn.Module):
         """The learned tokens (b n width), or those for "no text"."""
         return self.context[int(null)][None].expand(batch, -1, -1)
 
-    def forward(self, z_t: Tensor, t: Tensor, context: Tensor, condition: Tensor | None = None) -> Tensor:
-        """z_t: (b 16 t h w), h and w even; t: (b,) in [0, 1]; context: (b m width); condition: like z_t. Returns v."""
-        seen = z_t if condition is None else torch.cat((z_t, condition), 1)
-        grid = self.patch_embedding(seen)
+    def forward(
+        self, z_t: Tensor, t: Tensor, context: Tensor, condition: Tensor | None = None, taps: list[Tensor] | None = None
+    ) -> Tensor:
+        """z_t: (b 16 t h w), h and w even; t: (b,) in [0, 1]; context: (b m width); condition: like z_t. Returns v.
+
+        `taps` collects the activations after each block, (b·t width h/2 w/2), for a discriminator.
+        """
+        grid = self.patch_embedding(z_t if condition is None else torch.cat((z_t, condition), 1))
         frames, height, width = grid.shape[2:]
         x = grid.flatten(2).transpose(1, 2)
         time = self.time_of(t)
-        steps = self.steps_of(time)
+        steps, context = self.steps_of(time), context.to(x.dtype)
         for number, block in enumerate(self.blocks):
             windows = windows_of(frames, height, width, self.config.attention_window, number)
             area = windows.size if windows is not None else (height, width)
             cos, sin = (y.to(x.device) for y in rotations(self.config.head_width, frames, *area))
-            x = block(x, steps, context.to(x.dtype), (cos, sin), windows)
-        values = self.head(x, time)
+            given = (x, steps, context, (cos, sin), windows)
+            x = checkpoint(block, *given, use_reentrant=False) if self.recompute else block(*given)
+            if taps is not None:
+                taps.append(rearrange(x, "b (t h w) c -> (b t) c h w", t=frames, h=height))
         velocity: Tensor = rearrange(
-            values, "b (t h w) (p q c) -> b c t (h p) (w q)", t=frames, h=height, w=width, p=PATCH[1], q=PATCH[2]
-        )
+            self.head(x, time), "b (t h w) (p q c) -> b c t (h p) (w q)",
+            t=frames, h=height, w=width, p=PATCH[1], q=PATCH[2],
+        )  # fmt: skip
         return velocity
 
     def time_of(self, t: Tensor) -> Tensor:
@@ -182,7 +193,14 @@ class WanTransformer(nn.Module):
 
     @staticmethod
     def _in_float32(layers: nn.Sequential, x: Tensor) -> Tensor:
-        """Times stay exact under bfloat16 weights."""
-        for layer in layers:
-            x = F.linear(x, layer.weight.float(), layer.bias.float()) if isinstance(layer, nn.Linear) else layer(x)
+        """Times stay exact under bfloat16 weights, and under autocast."""
+        with without_autocast(x.device):
+            for layer in layers:
+                x = F.linear(x, layer.weight.float(), layer.bias.float()) if isinstance(layer, nn.Linear) else layer(x)
         return x
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Products in the type of their factors, whatever the caller has turned on."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()

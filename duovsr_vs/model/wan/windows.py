@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -35,23 +37,31 @@ def _axis(length: int, side: int, shift: int) -> list[tuple[int, int, int]]:
     return [(min(low, length - side), low, end) for low, end in pairwise(borders)]
 
 
-@lru_cache(maxsize=16)
 def layout(frames: int, height: int, width: int, side: int, shifted: bool) -> Layout:
     """The windows of a grid of tokens, numbered frame by frame, row by row."""
+    tokens, owner = _numbers(frames, height, width, side, shifted)
+    return Layout(torch.from_numpy(tokens), torch.from_numpy(owner), (min(side, height), min(side, width)))
+
+
+@lru_cache(maxsize=16)
+def _numbers(
+    frames: int, height: int, width: int, side: int, shifted: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """What is remembered are plain numbers: a tensor would keep the mode (inference, no contents) it was made in."""
     shift = side // 2 if shifted else 0
     rows, columns = _axis(height, side, shift), _axis(width, side, shift)
     high, wide = min(side, height), min(side, width)
-    number = torch.arange(frames * height * width).view(frames, height, width)
-    tokens: list[Tensor] = []
-    owner = torch.empty_like(number)
+    number = np.arange(frames * height * width).reshape(frames, height, width)
+    tokens: list[NDArray[np.int64]] = []
+    owner = np.empty_like(number)
     for top, row, row_end in rows:
         for left, column, column_end in columns:
-            inside = torch.arange(frames * high * wide).view(frames, high, wide) + len(tokens) * frames * high * wide
+            inside = np.arange(frames * high * wide).reshape(frames, high, wide) + len(tokens) * frames * high * wide
             owner[:, row:row_end, column:column_end] = inside[
                 :, row - top : row_end - top, column - left : column_end - left
             ]
             tokens.append(number[:, top : top + high, left : left + wide].reshape(-1))
-    return Layout(torch.stack(tokens), owner.reshape(-1), (high, wide))
+    return np.stack(tokens), owner.reshape(-1)
 
 
 def windows_of(frames: int, height: int, width: int, side: int, block: int) -> Layout | None:

@@ -5,13 +5,15 @@
 Arithmetic and traffic of every operation are counted as PyTorch runs them one by one in bfloat16, attention fused; what
 compiling would save is not. The limit is max(FLOPs / rate, bytes / bandwidth) of each part, parts one after another.
 Products, convolutions and attention are counted as FLOPs, everything as bytes, on tensors without data. `base` goes in
-windows of 21 frames of which 16 are new; its sides are filled up to multiples of 16.
+windows of 21 frames of which 16 are new; its sides are filled up to multiples of 16. Back-projection and consistency,
+which are little beside it, are not counted for `base`.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +21,21 @@ import environment
 import torch
 from arguments import RESULTS
 from tables import table
+from torch import Tensor
 from traffic import Cost, counted
 
 from duovsr_vs.model.compose import compose
-from duovsr_vs.model.config import CELL, PRESETS, SCALE
+from duovsr_vs.model.config import CELL, SCALE, ModelConfig
+from duovsr_vs.model.family import PRESETS
 from duovsr_vs.model.generator import Generator
+from duovsr_vs.model.wan import config as wan
 from duovsr_vs.model.wan.autoencoder import WanAutoencoder
-from duovsr_vs.model.wan.config import BASE, LATENT_CHANNELS, SPACE, TIME, AutoencoderConfig
-from duovsr_vs.model.wan.light import LightConfig, LightDecoder, LightEncoder
+from duovsr_vs.model.wan.config import LATENT_CHANNELS, SPACE, TIME, BaseConfig
+from duovsr_vs.model.wan.light import LightDecoder, LightEncoder
 from duovsr_vs.model.wan.transformer import WanTransformer
 
-WINDOW, STRIDE = 21, 16
-"""Frames of a window of `base`, and how many of them are new."""
-SIDE = 16
-"""Tokens along a side of an attention window."""
 GRID = 16
-"""HR sides of `base` are multiples of this."""
+"""HR sides of `base` are filled up to multiples of this."""
 SIZES = ["1280x720", "1920x1080", "2560x1440", "3840x2160"]
 H200 = 790.0, 4.3
 """Dense bfloat16 TFLOP/s and TB/s that were measured on one (the data sheet says 989 and 4.8)."""
@@ -54,9 +55,19 @@ def per_frame(cost: Cost, frames: int) -> Cost:
     return Cost(cost.flops / frames, cost.bytes / frames, cost.operations)
 
 
-def convolutional(name: str, width: int, height: int) -> Parts:
-    """Parts of `nano` or `small` for one output frame."""
-    config = PRESETS[name]
+@cache
+def parts_of(config: ModelConfig | BaseConfig, width: int, height: int) -> Parts:
+    """What a model computes for one output frame of that size, part by part."""
+    if isinstance(config, ModelConfig):
+        return convolutional(config, width, height)
+    autoencoder = light if config.light is not None else large
+    encoded, decoded = autoencoder(config, width, height)
+    costs = {"encode": encoded, "transformer": moved(config, width, height), "decode": decoded}
+    return {name: per_frame(cost, config.stride) for name, cost in costs.items()}
+
+
+def convolutional(config: ModelConfig, width: int, height: int) -> Parts:
+    """Of the family of `nano` and `small`."""
     model = Generator(config).eval()
     model.fold_for_one_step()
     for part in model.children():
@@ -73,41 +84,50 @@ def convolutional(name: str, width: int, height: int) -> Parts:
     return {"condition": per_frame(seen, new), "network": per_frame(made, new), "output frame": composed}
 
 
-def base(windowed: bool, width: int, height: int) -> Parts:
-    """Parts of `base` for one output frame."""
-    w, h = (-(-side // GRID) * GRID for side in (width, height))
-    with torch.device("meta"):
-        transformer = WanTransformer(replace(BASE, attention_window=SIDE if windowed else 0)).bfloat16()
-        autoencoder = WanAutoencoder(AutoencoderConfig()).bfloat16()
-        frames = torch.empty(1, 3, WINDOW, h, w, dtype=torch.bfloat16)
-        z = torch.empty(1, LATENT_CHANNELS, 1 + WINDOW // TIME, h // SPACE, w // SPACE, dtype=torch.bfloat16)
-        context = transformer.learned_context(1)
-        encoded, _ = counted(lambda: autoencoder.encode(frames))
-        moved, _ = counted(lambda: transformer(z, torch.ones(1), context, z))
-        decoded, _ = counted(lambda: autoencoder.decode(z))
-    parts = {"encode": encoded, "transformer": moved, "decode": decoded}
-    return {name: per_frame(cost, STRIDE) for name, cost in parts.items()}
+def _sides(width: int, height: int) -> tuple[int, int]:
+    return -(-height // GRID) * GRID, -(-width // GRID) * GRID
 
 
-def fast(width: int, height: int) -> Parts:
-    """Parts of `base-fast`: windows and the light pair, which sees the LR."""
-    w, h = (-(-side // GRID) * GRID for side in (width, height))
+def _latents(config: BaseConfig, width: int, height: int) -> Tensor:
+    h, w = _sides(width, height)
+    return torch.empty(1, LATENT_CHANNELS, 1 + config.window // TIME, h // SPACE, w // SPACE, dtype=torch.bfloat16)
+
+
+def moved(config: BaseConfig, width: int, height: int) -> Cost:
+    """Of the transformer, for a window."""
     with torch.device("meta"):
-        encoder, decoder = (kind(LightConfig()).bfloat16() for kind in (LightEncoder, LightDecoder))
-        lr = torch.empty(1, 3, WINDOW, h // SCALE, w // SCALE, dtype=torch.bfloat16)
+        transformer = WanTransformer(config.transformer).bfloat16()
+        z, context = _latents(config, width, height), transformer.learned_context(1)
+        return counted(lambda: transformer(z, torch.ones(1), context, z))[0]
+
+
+def large(config: BaseConfig, width: int, height: int) -> tuple[Cost, Cost]:
+    """Encoding and decoding a window by the autoencoder."""
+    assert config.autoencoder is not None
+    with torch.device("meta"):
+        autoencoder = WanAutoencoder(config.autoencoder).bfloat16()
+        frames = torch.empty(1, 3, config.window, *_sides(width, height), dtype=torch.bfloat16)
+        z = _latents(config, width, height)
+        return counted(lambda: autoencoder.encode(frames))[0], counted(lambda: autoencoder.decode(z))[0]
+
+
+def light(config: BaseConfig, width: int, height: int) -> tuple[Cost, Cost]:
+    """The same by the light pair, which sees the LR."""
+    assert config.light is not None
+    with torch.device("meta"):
+        encoder, decoder = (kind(config.light).bfloat16() for kind in (LightEncoder, LightDecoder))
+        lr_sides = (side // SCALE for side in _sides(width, height))
+        lr = torch.empty(1, 3, config.window, *lr_sides, dtype=torch.bfloat16)
         encoded, latents = counted(lambda: encoder(lr))
-        decoded, _ = counted(lambda: decoder(latents, lr))
-    moved = base(True, width, height)["transformer"]
-    return {"encode": per_frame(encoded, STRIDE), "transformer": moved, "decode": per_frame(decoded, STRIDE)}
+        return encoded, counted(lambda: decoder(latents, lr))[0]
 
 
-KINDS: dict[str, Callable[[int, int], Parts]] = {
-    "nano": lambda w, h: convolutional("nano", w, h),
-    "small": lambda w, h: convolutional("small", w, h),
-    "base": lambda w, h: base(False, w, h),
-    "base, windowed": lambda w, h: base(True, w, h),
-    "base-fast": fast,
-}
+def _full(config: BaseConfig) -> BaseConfig:
+    return config.with_values(transformer=replace(config.transformer, attention_window=0))
+
+
+CONFIGS: dict[str, ModelConfig | BaseConfig] = {name: PRESETS[name] for name in ("nano", "small", "base-fast", "base")}
+CONFIGS["base, full attention"] = _full(wan.PRESETS["base"])
 
 
 def rows_of(name: str, size: tuple[int, int], parts: Parts, rates: tuple[float, float]) -> list[list[str]]:
@@ -141,7 +161,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--tflops", type=float, default=H200[0], help=f"TFLOP/s of the machine ({H200[0]:g}, an H200)")
     add("--tbytes", type=float, default=H200[1], help=f"TB/s of its memory ({H200[1]:g}, an H200)")
-    add("--preset", nargs="+", choices=KINDS, default=list(KINDS), help="which models (all)")
+    add("--preset", nargs="+", choices=CONFIGS, default=list(CONFIGS), help="which models (all)")
     add("--json", type=Path, default=RESULTS / "roofline.json", help="file for the record")
     return parser.parse_args(given)
 
@@ -153,7 +173,7 @@ def main(given: Sequence[str] | None = None) -> int:
     record: dict[str, Any] = {"tflops": args.tflops, "tbytes": args.tbytes, "costs": []}
     for name in args.preset:
         for size in args.size:
-            parts = KINDS[name](*size)
+            parts = parts_of(CONFIGS[name], *size)
             rows += rows_of(name, size, parts, rates)
             costs = {part: asdict(cost) for part, cost in parts.items()}
             record["costs"].append({"preset": name, "size": size, "per_frame": costs})

@@ -71,8 +71,8 @@ def test_the_limit_is_the_slower_of_arithmetic_and_memory() -> None:
 
 def test_published_costs_of_a_wan_window_at_1080p_come_out() -> None:
     """Encoding 233, windows of 16x16 tokens 141, decoding 385 TFLOP for 21 frames of 1088x1920."""
-    parts = roofline.base(True, 1920, 1080)
-    found = {name: cost.flops * roofline.STRIDE / 1e12 for name, cost in parts.items()}
+    parts = roofline.parts_of(roofline.CONFIGS["base"], 1920, 1080)
+    found = {name: cost.flops * roofline.CONFIGS["base"].stride / 1e12 for name, cost in parts.items()}
     assert found == {
         "encode": pytest.approx(233, rel=0.02),
         "transformer": pytest.approx(141, rel=0.02),

@@ -20,6 +20,12 @@ from duovsr_vs.model.config import PRESETS, ModelConfig
 from duovsr_vs.model.generator import Generator
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with long tests come first, so that no process works on one while the others have nothing left."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def random_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
     """Weights of a generator whose every path matters: nothing is zero, results stay of the size of a residual."""
     torch.manual_seed(seed)

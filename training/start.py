@@ -1,0 +1,44 @@
+"""What a run begins with: weights of a stage, or a model file, such as `duovsr models convert` makes of Wan's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from duovsr_vs.errors import ModelError
+from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, GOLDEN
+from training.checkpoints import TrainingError, read_tensors
+from training.results import check_architecture
+
+_SETS = tuple(f"{name}." for name in (DETAILED, FAITHFUL))
+_FOREIGN = ("patch_embedding.weight", "condition_embedder.time_proj.weight", "decoder.conv_in.weight")
+"""Ends of names that only files of other programs have without our prefixes before them."""
+
+
+def start_weights(path: Path, model: str) -> dict[str, Tensor]:
+    """Weights of a whole network of a preset, float32: of a model file those of the detailed end of its dial.
+
+    TrainingError: not readable, another program's, or of another architecture; says what is needed.
+    """
+    tensors = read_tensors(path)
+    weights = one_set(tensors)
+    if weights is tensors and any(name.endswith(_FOREIGN) and not name.startswith("transformer.") for name in tensors):
+        raise TrainingError(
+            f"{path} has the names of another program's weights; make a model file of it first: "
+            "duovsr models convert TRANSFORMER --vae VAE -o base.safetensors"
+        )
+    check_architecture(weights, model, path)
+    return weights
+
+
+def one_set(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor] | dict[str, Tensor]:
+    """The detailed set of a model file's tensors, else the faithful one; what is no model file stays as it is."""
+    for prefix in _SETS:
+        found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+        if found:
+            return found
+    if any(name.startswith(f"{GOLDEN}.") for name in tensors):
+        raise ModelError("the model file holds no set of weights; export it again")
+    return tensors

@@ -33,7 +33,8 @@ def test_names_go_to_diffusers_and_back(part: Part) -> None:
     ours = weights_of(part)
     theirs = [to_diffusers(name) for name in ours]
     assert len(set(theirs)) == len(ours)
-    assert [from_diffusers(theirs, ours)[name] for name in theirs] == list(ours)
+    back = from_diffusers(theirs, ours)
+    assert [back[name] for name in theirs] == list(ours)
 
 
 @pytest.mark.parametrize("part", PARTS)

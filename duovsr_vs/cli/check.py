@@ -85,10 +85,10 @@ class BorderOptions:
 def _borders_of(model: str, width: int, height: int) -> Borders:
     from ..compare.measure import Borders
     from ..engine.tiles import resolve_tile
-    from ..model.config import ModelConfig
+    from ..model.family import config_of
     from ..model.registry import describe, resolve
 
-    config = ModelConfig.from_json(json.dumps(describe(resolve(model))["config"]))
+    config = config_of(json.dumps(describe(resolve(model))["config"]))
     return Borders(config.stride if config.window > 1 else 0, resolve_tile(config, width, height, 0, 0)[0])
 
 

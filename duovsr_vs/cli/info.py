@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import ModelError
-from ..model.registry import describe, known, resolve, stages_of
+from ..model.registry import describe, in_bytes, known, resolve, stages_of
 from .exits import FAILED
 
 PACKAGES = ("torch", "numpy", "av", "vapoursynth", "safetensors")
@@ -54,13 +54,18 @@ def _model(facts: dict[str, Any]) -> list[str]:
     lines = [
         f"model    {config.get('name')}: {facts['path']}",
         f"hash     {facts['hash']}",
-        f"size     {facts['bytes'] / 1e6:.2f} MB, {facts['tensors']} tensors",
+        f"size     {in_bytes(facts['bytes'])}, {facts['tensors']} tensors",
     ]
     lines.append(f"stages   {stages_of(provenance)}")
     lines += _listed("data", [_source(source) for source in _list(provenance.get("data"))])
     lines += [f"{name:<8} {value}" for name, value in provenance.items() if name not in ("stages", "data")]
-    lines.append("config   " + ", ".join(f"{k}={_short(v)}" for k, v in config.items() if k != "name"))
+    lines += [f"{name:<8} {_fields(part)}" for name, part in config.items() if isinstance(part, dict)]
+    lines.append(f"config   {_fields({k: v for k, v in config.items() if k != 'name' and not isinstance(v, dict)})}")
     return lines
+
+
+def _fields(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items() if value is not None)
 
 
 def _list(value: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from . import arguments as a
 from .check import check_command
 from .compare import compare_command
 from .exits import guarded
+from .models import app as models_app
 
 app = typer.Typer(
     name="duovsr",
@@ -118,15 +119,6 @@ def info(file: a.File = None, self_test: a.SelfTest = False) -> None:
 
 
 @app.command()
-def models(as_json: a.AsJson = False) -> None:
-    """List the shipped models."""
-    with guarded():
-        from .models import run
-
-        run(as_json)
-
-
-@app.command()
 def bench(
     model: a.Model = None,
     size: a.BenchSize = "480x270",
@@ -145,6 +137,7 @@ def bench(
         run(Options(model=model, device=device, precision=precision, tile=tile, threads=threads), size, frames, as_json)
 
 
+app.add_typer(models_app, name="models")
 app.command(name="check", no_args_is_help=True)(check_command)
 app.command(name="compare", no_args_is_help=True)(compare_command)
 

@@ -109,3 +109,8 @@ def stages_of(provenance: dict[str, Any]) -> str:
         f"{stage.get('stage')} ({stage.get('updates')} updates)" if isinstance(stage, dict) else str(stage)
         for stage in stages
     )
+
+
+def in_bytes(count: int) -> str:
+    """A file's size for people: `4.12 MB`, `3.09 GB`."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

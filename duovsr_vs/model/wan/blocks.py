@@ -31,7 +31,7 @@ class CausalConv(nn.Conv3d):
         if before is None:
             before = x.new_zeros(*x.shape[:2], self.past, *x.shape[3:])
         whole = torch.cat((before, x), 2)
-        cache[id(self)] = whole[:, :, -self.past :]
+        cache[id(self)] = whole[:, :, -self.past :].clone()  # a view would keep all of it
         return whole
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
@@ -96,7 +96,7 @@ class Shrink(nn.Module):
         x = each_frame(self.resample, x)
         if self.time_conv is None:
             return x
-        before, cache[id(self)] = cache.get(id(self)), x[:, :, -1:]
+        before, cache[id(self)] = cache.get(id(self)), x[:, :, -1:].clone()
         return x if before is None else self.time_conv(torch.cat((before, x), 2))
 
 
@@ -115,7 +115,7 @@ class Enlarge(nn.Module):
             if id(self) in cache:
                 x = rearrange(self.time_conv(x, cache), "b (s c) t h w -> b c (t s) h w", s=2)
             else:  # the clip's first latent is one frame, and no part of what the next ones remember
-                cache[id(self)] = x[:, :, :0]
+                cache[id(self)] = x.new_empty(0)
         return each_frame(self.resample, x)
 
 

@@ -1,0 +1,73 @@
+"""`duovsr models convert`: Wan2.1-T2V-1.3B's public files to one model file of `base`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import OptionError
+from .exits import guarded
+
+TYPES = ("auto", "bfloat16", "float16", "float32")
+
+Transformer = Annotated[
+    Path,
+    typer.Option(help="Wan2.1-T2V-1.3B: .safetensors file, folder, or index of shards.", show_default=False),
+]
+Vae = Annotated[
+    Path | None, typer.Option(help="Wan2.1's VAE (default: in the transformer's file or folder).", show_default=False)
+]
+Embedding = Annotated[
+    Path | None, typer.Option(help="Embeddings of a text (default: learned tokens).", show_default=False)
+]
+Light = Annotated[Path | None, typer.Option(help="Trained light pair, for base-fast.", show_default=False)]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The model file to write.", show_default=False)]
+Type = Annotated[str, typer.Option("--dtype", help="auto (as stored), bfloat16, float16 or float32.")]
+Full = Annotated[bool, typer.Option("--full-attention", help="No windows of attention.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to a group."""
+    app.command(name="convert", no_args_is_help=True)(convert_command)
+
+
+def convert_command(
+    transformer: Transformer,
+    output: Output,
+    vae: Vae = None,
+    embedding: Embedding = None,
+    light: Light = None,
+    dtype: Type = "auto",
+    full_attention: Full = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a model file of `base` from Wan2.1-T2V-1.3B's public files, to be trained."""
+    with guarded():
+        _refuse(output, dtype, overwrite, [path for path in (transformer, vae, embedding, light) if path])
+        import torch
+
+        from ..model.registry import in_bytes
+        from ..model.wan.convert import Sources, convert
+
+        sources = Sources(transformer=transformer, autoencoder=vae, embedding=embedding, light=light)
+        kind = None if dtype == "auto" else getattr(torch, dtype)
+        made = convert(sources, output, kind, windowed=not full_attention)
+        print(f"{output}: {made.config.name}, {in_bytes(output.stat().st_size)}, {made.hash}")
+        for name in ("from", "weights", "context", "licence"):
+            print(f"{name:<8} {made.provenance[name]}")
+        print("note     not trained for upscaling yet: train it with the recipe `paper`, before that it is of no use")
+
+
+def _refuse(output: Path, dtype: str, overwrite: bool, sources: list[Path]) -> None:
+    """OptionError before anything is read."""
+    if dtype not in TYPES:
+        raise OptionError(f"--dtype {dtype}: known are {', '.join(TYPES)}")
+    if output.suffix != ".safetensors" or output.is_dir() or not output.absolute().parent.is_dir():
+        raise OptionError(f"-o {output}: the name of a .safetensors file in a folder that exists is needed")
+    if output.exists() and any(path.exists() and output.samefile(path) for path in sources):
+        raise OptionError(f"-o {output} is one of the files to read; give another name")
+    if output.exists() and not overwrite:
+        raise OptionError(f"-o {output} exists; give --overwrite to replace it, or another name")

@@ -1,0 +1,241 @@
+"""Wan2.1-T2V-1.3B's public files to one model file of `base`: the same weights, and channels for the LR that are zero.
+
+Until it is trained it makes what it was released for, and does not look at the LR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import ModelError
+from ..checkpoint import DETAILED, misfits, read_tensors, save
+from ..registry import read_header
+from .autoencoder import WanAutoencoder
+from .config import BASE, LATENT_CHANNELS, BaseConfig, TransformerConfig
+from .embedding import read_embedding
+from .files import Weights, public_place, read
+from .fp8 import is_scaled, multiplied_out
+from .keys import Part, holds, original, refuse_others, without_prefix
+from .light import LightDecoder, LightEncoder
+from .sizes import autoencoder_config, light_config, transformer_config
+from .transformer import WanTransformer
+
+SEED = 0
+"""Of the learned tokens that stand in for a text."""
+LICENCE = "Apache-2.0, as Wan2.1-T2V-1.3B by Alibaba's Wan team, whose weights these are"
+UNTRAINED = "none yet: text-to-video as released, the LR is not looked at before it is trained"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Files to make a model from."""
+
+    transformer: Path
+    """A safetensors file, a folder, or an index of shards."""
+    autoencoder: Path | None = None
+    """Likewise; None: in the transformer's file or folder."""
+    embedding: Path | None = None
+    """Embeddings of a text; None: learned tokens, random at first."""
+    light: Path | None = None
+    """A trained light pair."""
+
+    @property
+    def files(self) -> list[Path]:
+        """What was given."""
+        given = (self.transformer, self.autoencoder, self.embedding, self.light)
+        return [path for path in given if path is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written."""
+
+    config: BaseConfig
+    hash: str
+    provenance: dict[str, Any]
+
+
+def convert(sources: Sources, output: Path, dtype: torch.dtype | None = None, windowed: bool = True) -> Converted:
+    """Write the model file whole or not at all; an existing one is replaced.
+
+    dtype: of all weights, None: each part's own (8-bit floats become bfloat16).  windowed: attention in windows.
+    ModelError names the file that is missing, of another model, or not whole.
+    """
+    file = read(sources.transformer, "transformer")
+    with named(file.path):
+        transformer, weights = _transformer(file, dtype)
+    parts = _autoencoder(_autoencoder_file(sources, file), dtype) | _light(sources.light, dtype)
+    context = _context(sources.embedding, transformer, weights)
+    parts["transformer"] = {**weights, "context": context.to(weights["patch_embedding.weight"].dtype)}
+    config = _config(transformer, context.shape[1], windowed, parts)
+    told = {
+        "stages": [UNTRAINED],
+        "licence": LICENCE,
+        "from": ", ".join(path.name for path in sources.files),
+        "weights": ", ".join(f"{part} {_facts(own)}" for part, own in parts.items()),
+        "context": f"{context.shape[1]} tokens, "
+        + (f"of {sources.embedding.name}" if sources.embedding else "random until they are trained"),
+    }
+    state = {f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
+    return Converted(config, save(output, config, {DETAILED: state}, told), told)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors that do not say which file they are about get its name."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _config(
+    transformer: TransformerConfig, tokens: int, windowed: bool, parts: Mapping[str, Mapping[str, Tensor]]
+) -> BaseConfig:
+    """The configuration of what was put together."""
+    light = None
+    if "light_decoder" in parts:
+        light = light_config({f"{part}.{n}": t for part, own in parts.items() for n, t in own.items()})
+    name = "base" if light is None else "base-fast"
+    return BaseConfig(
+        name=name if transformer.width == BASE.width else f"{name}-{transformer.width}",
+        transformer=replace(
+            transformer, condition_channels=LATENT_CHANNELS, context_tokens=tokens,
+            attention_window=BASE.attention_window if windowed else 0,
+        ),
+        autoencoder=autoencoder_config(parts["autoencoder"]) if "autoencoder" in parts else None,
+        light=light,
+    )  # fmt: skip
+
+
+def _facts(weights: Mapping[str, Tensor]) -> str:
+    """`1418.997 million in bfloat16`."""
+    kinds = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()})
+    return f"{sum(tensor.numel() for tensor in weights.values()) / 1e6:.3f} million in {' and '.join(kinds)}"
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+
+def _transformer(file: Weights, dtype: torch.dtype | None) -> tuple[TransformerConfig, dict[str, Tensor]]:
+    """Configuration and weights, with channels for the LR latent."""
+    own = _own(file, "transformer")
+    config = transformer_config(own)
+    with torch.device("meta"):
+        empty = WanTransformer(config)
+    weights = one_type(_fitting(own, "transformer", empty), dtype)
+    if not config.condition_channels:
+        patch = weights["patch_embedding.weight"]
+        weights["patch_embedding.weight"] = torch.cat((patch, torch.zeros_like(patch)), 1)
+    return config, weights
+
+
+def _autoencoder_file(sources: Sources, transformer: Weights) -> Weights | None:
+    """Where the autoencoder lies; None where a light pair alone will do. ModelError if it is nowhere."""
+    if sources.autoencoder is not None:
+        return read(sources.autoencoder, "autoencoder")
+    beside = sources.transformer / "vae"
+    if beside.is_dir():
+        return read(beside, "autoencoder")
+    if holds(transformer.tensors, "autoencoder"):
+        return transformer
+    if sources.light is not None:
+        return None
+    raise ModelError(
+        f"the autoencoder is missing: {sources.transformer} does not hold it; take {public_place('autoencoder')}, and "
+        f"run `duovsr models convert --transformer {sources.transformer} --vae FILE -o OUTPUT`"
+    )
+
+
+def _autoencoder(file: Weights | None, dtype: torch.dtype | None) -> dict[str, dict[str, Tensor]]:
+    """Weights of the autoencoder by part, none without a file."""
+    if file is None:
+        return {}
+    with named(file.path):
+        own = _own(file, "autoencoder")
+        with torch.device("meta"):
+            empty = WanAutoencoder(autoencoder_config(own))
+        return {"autoencoder": one_type(_fitting(own, "autoencoder", empty), dtype)}
+
+
+def _light(path: Path | None, dtype: torch.dtype | None) -> dict[str, dict[str, Tensor]]:
+    """Weights of the light encoder and decoder by part, none without a file: a model's, or a stage's result."""
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise ModelError(f"{path} is no file; give a model with a light pair, or what its stage of training wrote")
+    read_header(path)  # says what else it is
+    parts: dict[str, dict[str, Tensor]] = {}
+    tensors = {name.removeprefix(f"{DETAILED}."): tensor for name, tensor in read_tensors(path).items()}
+    for name, tensor in tensors.items():
+        part, _, inner = name.partition(".")
+        if part in ("light_encoder", "light_decoder"):
+            parts.setdefault(part, {})[inner] = tensor
+    with named(path):
+        if len(parts) < 2:
+            raise ModelError(
+                f"the file holds no light pair (its tensors begin with {', '.join(sorted(tensors)[:3]) or 'nothing'}); "
+                "give a model with a light pair, or what its stage of training wrote"
+            )
+        config = light_config({f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()})
+        with torch.device("meta"):
+            empty = {"light_encoder": LightEncoder(config), "light_decoder": LightDecoder(config)}
+        for part, own in parts.items():
+            if wrong := misfits(empty[part], own):
+                raise ModelError(f"its light pair is not whole: {wrong}; export it again")
+    return {part: one_type(own, dtype) for part, own in parts.items()}
+
+
+def _own(file: Weights, part: Part) -> dict[str, Tensor]:
+    """The weights of a part, without prefix, multiplied out where they are scaled."""
+    own = without_prefix(file.tensors, part)
+    refuse_others(own, part)
+    return multiplied_out(own, file.notes) if is_scaled(own) or any("comfy_quant" in name for name in own) else own
+
+
+def _fitting(own: Mapping[str, Tensor], part: Part, empty: nn.Module) -> dict[str, Tensor]:
+    """The weights under our names; ModelError where they are not all there, or of other shapes."""
+    weights = original(own, part, empty.state_dict())
+    if wrong := misfits(empty, weights):
+        raise ModelError(f"it is not whole, or mixed from several versions: {wrong}; fetch it again")
+    return weights
+
+
+def one_type(weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """All weights in `dtype`, or in the type that most of their numbers have."""
+    counts: dict[torch.dtype, int] = {}
+    for tensor in weights.values():
+        counts[tensor.dtype] = counts.get(tensor.dtype, 0) + tensor.numel()
+    kind = dtype or max(counts, key=lambda each: counts[each])
+    return {name: tensor.to(kind) for name, tensor in weights.items()}
+
+
+# -- context --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _context(path: Path | None, config: TransformerConfig, weights: Mapping[str, Tensor]) -> Tensor:
+    """(2 n width) float32: tokens of a text, or random ones, and those for "no text"."""
+    if path is None:
+        tokens = torch.randn(2, BASE.context_tokens, config.width, generator=torch.Generator().manual_seed(SEED))
+        return tokens * 0.02
+    embedding = read_embedding(path, config)
+    with torch.device("meta"):
+        transformer = WanTransformer(config)  # only the two layers for text get weights
+    layers = {name: tensor.float() for name, tensor in weights.items() if name.startswith("text_embedding.")}
+    transformer.load_state_dict(layers, strict=False, assign=True)
+    null = torch.zeros_like(embedding.text[:, :0]) if embedding.null is None else embedding.null
+    return torch.cat([transformer.tokens_of(text.float()) for text in (embedding.text, null)])
+
+
+def _context_from(path: Path | None, tokens: int) -> str:
+    if path is None:
+        return f"{tokens} learned tokens, random until they are trained"
+    return f"{tokens} tokens of the embeddings in {path.name}"

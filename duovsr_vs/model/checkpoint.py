@@ -105,7 +105,10 @@ def whole_or_not_at_all(path: Path) -> Iterator[Path]:
     """A name to write to, which becomes `path` once all went well; nothing is left of it where something did not."""
     part = path.with_name(path.name + ".part")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # what the user's files have; safetensors lets nobody else read them
         yield part
+        part.chmod(mode)
         part.replace(path)
     except SafetensorError as error:  # a full disk, a folder that is not there
         raise ModelError(f"{path} cannot be written: {error}") from error

@@ -154,7 +154,8 @@ class TensorSource:
         if rate <= 0:
             raise VideoError(f"the VIDEO has {float(parts.frame_rate):g} frames per second; more than 0 are needed")
         self.stamps: list[int] = []
-        self.picture = Picture(width, height, 1 / rate, rate, video.get_bit_depth(), UNSET, UNSET, None, count)
+        bits = video.get_bit_depth() if hasattr(video, "get_bit_depth") else 8  # ComfyUI 0.23 has none
+        self.picture = Picture(width, height, 1 / rate, rate, bits, UNSET, UNSET, None, count)
 
     def frames(self) -> Iterator[Tensor]:
         """(3 h w) float32 RGB."""

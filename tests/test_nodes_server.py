@@ -59,7 +59,10 @@ def video_prompt(file: str, model: str = TINY, prefix: str = "out", **changed: A
         "1": node("LoadVideo", file=file),
         "2": node("DuoVSR_LoadModel", model=model, precision="float32", detail=-1.0),
         "3": node("DuoVSR_UpscaleVideo", model=["2", 0], video=["1", 0], **asked),
-        "4": node("SaveVideo", video=["3", 0], filename_prefix=prefix, format="auto", **{"format.codec": "auto"}),
+        # ComfyUI 0.33 asks for the codec by another name than 0.23
+        "4": node(
+            "SaveVideo", video=["3", 0], filename_prefix=prefix, format="auto", codec="auto", **{"format.codec": "auto"}
+        ),
     }
 
 

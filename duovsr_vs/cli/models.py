@@ -1,4 +1,4 @@
-"""`duovsr models`: the shipped models, from their headers; `convert` makes the file that `base` needs."""
+"""`duovsr models`: the shipped models, from their headers; `convert` and `embed` make the files that `base` needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from . import arguments as a
 from .convert import register as register_convert
+from .embed import register as register_embed
 from .exits import guarded
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 register_convert(app)
+register_embed(app)
 
 
 @app.callback()

@@ -43,14 +43,15 @@ def choices(device: torch.device, say: Callable[[Choice], None], scale: int = 1)
 def _convolutions(name: str, channels: int, height: int, width: int, device: torch.device) -> list[Choice]:
     layer = CausalConv(channels, channels, 3).to(device, BF16)
     last = CausalConv(channels, channels, 3).to(device, BF16).to(memory_format=torch.channels_last_3d)
-    flat = FlatConv(layer)
+    flat, volume = FlatConv(layer), FlatConv(layer, beside=False)
     x = torch.randn(1, channels, 4, height, width, dtype=BF16, device=device)
     beside = x.contiguous(memory_format=torch.channels_last_3d)
     pictures = x[0].transpose(0, 1).contiguous(memory_format=torch.channels_last)
     ways: dict[str, Callable[[], Any]] = {
         "3-D": lambda: layer(x, Cache()),
         "3-D, channels last": lambda: last(beside, Cache()),
-        "2-D over three frames": lambda: flat(pictures, Cache()),
+        "pictures, 3-D": lambda: volume(pictures, Cache()),
+        "pictures, 2-D over three frames": lambda: flat(pictures, Cache()),
     }
     flops = 2 * 27 * channels**2 * 4 * height * width
     return [_timed(f"convolution, {name}", way, work, flops, device) for way, work in ways.items()]

@@ -2,11 +2,11 @@
 
     python benchmarks/roofline.py [--size WxH ...] [--tflops N] [--tbytes N] [--preset NAME ...] [--json FILE]
 
-Arithmetic and traffic of every operation are counted as PyTorch runs them one by one in bfloat16, attention fused; what
-compiling would save is not. The limit is max(FLOPs / rate, bytes / bandwidth) of each part, parts one after another.
-Products, convolutions and attention are counted as FLOPs, everything as bytes, on tensors without data. `base` goes in
-windows of 21 frames of which 16 are new; its sides are filled up to multiples of 16. Back-projection and consistency,
-which are little beside it, are not counted for `base`.
+Arithmetic and traffic of every operation are counted as PyTorch runs them one by one in bfloat16, attention and norms
+fused; what compiling would save is not. The limit is max(FLOPs / rate, bytes / bandwidth) of each part, one part after
+another. Products, convolutions and attention are counted as FLOPs, everything as bytes, on tensors without data. `base`
+goes in windows of 21 frames of which 16 are new; its sides are filled up to multiples of 16. Its back-projection and
+consistency, which are little beside the rest, are not counted.
 """
 
 import argparse
@@ -31,6 +31,8 @@ from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.wan import config as wan
 from duovsr_vs.model.wan.autoencoder import WanAutoencoder
 from duovsr_vs.model.wan.config import LATENT_CHANNELS, SPACE, TIME, BaseConfig
+from duovsr_vs.model.wan.fast import FastTransformer
+from duovsr_vs.model.wan.fast_autoencoder import FastAutoencoder
 from duovsr_vs.model.wan.light import LightDecoder, LightEncoder
 from duovsr_vs.model.wan.transformer import WanTransformer
 
@@ -56,13 +58,16 @@ def per_frame(cost: Cost, frames: int) -> Cost:
 
 
 @cache
-def parts_of(config: ModelConfig | BaseConfig, width: int, height: int) -> Parts:
-    """What a model computes for one output frame of that size, part by part."""
+def parts_of(config: ModelConfig | BaseConfig, width: int, height: int, fast: bool = False) -> Parts:
+    """What a model computes for one output frame of that size, part by part.
+
+    fast: `base` on the engine's path, which moves less and computes the same; the others are always counted on it.
+    """
     if isinstance(config, ModelConfig):
         return convolutional(config, width, height)
-    autoencoder = light if config.light is not None else large
-    encoded, decoded = autoencoder(config, width, height)
-    costs = {"encode": encoded, "transformer": moved(config, width, height), "decode": decoded}
+    size = width, height
+    encoded, decoded = light(config, *size) if config.light is not None else large(config, *size, fast)
+    costs = {"encode": encoded, "transformer": moved(config, *size, fast), "decode": decoded}
     return {name: per_frame(cost, config.stride) for name, cost in costs.items()}
 
 
@@ -93,19 +98,22 @@ def _latents(config: BaseConfig, width: int, height: int) -> Tensor:
     return torch.empty(1, LATENT_CHANNELS, 1 + config.window // TIME, h // SPACE, w // SPACE, dtype=torch.bfloat16)
 
 
-def moved(config: BaseConfig, width: int, height: int) -> Cost:
+def moved(config: BaseConfig, width: int, height: int, fast: bool) -> Cost:
     """Of the transformer, for a window."""
     with torch.device("meta"):
-        transformer = WanTransformer(config.transformer).bfloat16()
-        z, context = _latents(config, width, height), transformer.learned_context(1)
-        return counted(lambda: transformer(z, torch.ones(1), context, z))[0]
+        slow = WanTransformer(config.transformer).bfloat16()
+        z, context = _latents(config, width, height), slow.learned_context(1)
+        transformer = FastTransformer(slow, context) if fast else slow
+        t = torch.ones(1, device="cpu" if fast else "meta")
+        return counted(lambda: transformer(z, t, context, z))[0]
 
 
-def large(config: BaseConfig, width: int, height: int) -> tuple[Cost, Cost]:
+def large(config: BaseConfig, width: int, height: int, fast: bool) -> tuple[Cost, Cost]:
     """Encoding and decoding a window by the autoencoder."""
     assert config.autoencoder is not None
     with torch.device("meta"):
-        autoencoder = WanAutoencoder(config.autoencoder).bfloat16()
+        slow = WanAutoencoder(config.autoencoder).bfloat16()
+        autoencoder = FastAutoencoder(slow) if fast else slow
         frames = torch.empty(1, 3, config.window, *_sides(width, height), dtype=torch.bfloat16)
         z = _latents(config, width, height)
         return counted(lambda: autoencoder.encode(frames))[0], counted(lambda: autoencoder.decode(z))[0]
@@ -126,8 +134,16 @@ def _full(config: BaseConfig) -> BaseConfig:
     return config.with_values(transformer=replace(config.transformer, attention_window=0))
 
 
-CONFIGS: dict[str, ModelConfig | BaseConfig] = {name: PRESETS[name] for name in ("nano", "small", "base-fast", "base")}
-CONFIGS["base, full attention"] = _full(wan.PRESETS["base"])
+CONFIGS: dict[str, tuple[ModelConfig | BaseConfig, bool]] = {
+    "nano": (PRESETS["nano"], True),
+    "small": (PRESETS["small"], True),
+    "base-fast": (PRESETS["base-fast"], True),
+    "base-fast, slow path": (PRESETS["base-fast"], False),
+    "base": (PRESETS["base"], True),
+    "base, slow path": (PRESETS["base"], False),
+    "base, full attention": (_full(wan.PRESETS["base"]), True),
+}
+"""Name -> the model, and whether it is counted on the engine's path."""
 
 
 def rows_of(name: str, size: tuple[int, int], parts: Parts, rates: tuple[float, float]) -> list[list[str]]:
@@ -173,7 +189,8 @@ def main(given: Sequence[str] | None = None) -> int:
     record: dict[str, Any] = {"tflops": args.tflops, "tbytes": args.tbytes, "costs": []}
     for name in args.preset:
         for size in args.size:
-            parts = parts_of(CONFIGS[name], *size)
+            config, quick = CONFIGS[name]
+            parts = parts_of(config, *size, quick)
             rows += rows_of(name, size, parts, rates)
             costs = {part: asdict(cost) for part, cost in parts.items()}
             record["costs"].append({"preset": name, "size": size, "per_frame": costs})

@@ -75,27 +75,36 @@ class Counter(TorchDispatchMode):
         return out
 
 
-class FusedAttention(TorchFunctionMode):
-    """Attention as a GPU's fused kernels do it: scores never reach memory. The results have no values."""
+class Fused(TorchFunctionMode):
+    """Attention and root mean square norms as a GPU's fused kernels do them. Results have no values."""
 
     def __init__(self, cost: Cost):
         super().__init__()
         self._cost = cost
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        q, k, v = args[:3]
-        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        if func is F.scaled_dot_product_attention:
+            return self._attention(*args[:3])
+        if func in (F.rms_norm, torch.rms_norm):
+            x, weight = args[0], args[2] if len(args) > 2 else (kwargs or {}).get("weight")
+            return self._counted(torch.empty_like(x), x, weight)
+        return func(*args, **(kwargs or {}))
+
+    def _attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Scores never reach memory."""
         keys, wide = k.shape[-2:]
         self._cost.flops += 2.0 * prod(q.shape[:-1]) * keys * (wide + v.shape[-1])
-        self._cost.bytes += sum(t.numel() * t.element_size() for t in (q, k, v, out))
+        return self._counted(q.new_empty(*q.shape[:-1], v.shape[-1]), q, k, v)
+
+    def _counted(self, out: Tensor, *given: Tensor | None) -> Tensor:
+        moved = [t for t in (*given, out) if t is not None]
+        self._cost.bytes += sum(t.numel() * t.element_size() for t in moved)
         self._cost.operations += 1
         return out
 
 
 def counted(work: Callable[[], Any]) -> tuple[Cost, Any]:
     """What a call costs, and its result. Its tensors may lie on the meta device."""
-    with torch.no_grad(), Counter() as counter, FusedAttention(counter.cost):
+    with torch.no_grad(), Counter() as counter, Fused(counter.cost):
         result = work()
     return counter.cost, result

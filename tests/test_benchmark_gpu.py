@@ -119,7 +119,7 @@ def test_ways_to_attend_give_the_same() -> None:
 def test_every_kernel_that_is_compared_runs() -> None:
     lines: list[str] = []
     found = gpu_choices.choices(CPU, lambda choice: lines.append(gpu_report.choice_line(choice)), scale=120)
-    assert len(lines) == len(found) == 10 and not [choice["note"] for choice in found if choice["note"]]
+    assert len(lines) == len(found) == 12 and not [choice["note"] for choice in found if choice["note"]]
 
 
 def test_a_device_that_is_not_there_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

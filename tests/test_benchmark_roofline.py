@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 import roofline  # type: ignore[import-not-found]
 from traffic import Cost, counted  # type: ignore[import-not-found]
 
+from duovsr_vs.model.family import PRESETS
 from duovsr_vs.model.wan.autoencoder import WanAutoencoder
 from duovsr_vs.model.wan.config import AutoencoderConfig, TransformerConfig
 from duovsr_vs.model.wan.transformer import WanTransformer
@@ -71,13 +72,28 @@ def test_the_limit_is_the_slower_of_arithmetic_and_memory() -> None:
 
 def test_published_costs_of_a_wan_window_at_1080p_come_out() -> None:
     """Encoding 233, windows of 16x16 tokens 141, decoding 385 TFLOP for 21 frames of 1088x1920."""
-    parts = roofline.parts_of(roofline.CONFIGS["base"], 1920, 1080)
-    found = {name: cost.flops * roofline.CONFIGS["base"].stride / 1e12 for name, cost in parts.items()}
+    config, _ = roofline.CONFIGS["base, slow path"]
+    parts = roofline.parts_of(config, 1920, 1080)
+    found = {name: cost.flops * config.stride / 1e12 for name, cost in parts.items()}
     assert found == {
         "encode": pytest.approx(233, rel=0.02),
         "transformer": pytest.approx(141, rel=0.02),
         "decode": pytest.approx(385, rel=0.02),
     }
+
+
+def test_the_fast_path_computes_the_same_and_moves_less() -> None:
+    config = PRESETS["base-tiny"]
+    slow, fast = (roofline.parts_of(config, 256, 128, quick) for quick in (False, True))
+    for name in slow:
+        assert fast[name].flops == pytest.approx(slow[name].flops, rel=0.03)
+        assert fast[name].bytes < slow[name].bytes
+
+
+def test_a_fused_norm_moves_its_input_and_its_output_only() -> None:
+    x, weight = torch.rand(5, 6), torch.ones(6)
+    cost, out = counted(lambda: torch.nn.functional.rms_norm(x, (6,), weight, 1e-6))
+    assert cost.bytes == 4 * (30 + 6 + 30) and out.shape == x.shape
 
 
 def test_a_run_prints_every_part_and_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

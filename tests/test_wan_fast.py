@@ -60,28 +60,41 @@ def transformer() -> WanTransformer:
 # -- the autoencoder --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("band", [2**29, 5000])
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("band", [2**28, 5000])
 @pytest.mark.parametrize("kernel, frames", [(3, 4), (3, 1), ((3, 1, 1), 4), (1, 3)])
 def test_a_causal_convolution_is_one_of_pictures(
-    kernel: int | tuple[int, int, int], frames: int, band: int, monkeypatch: pytest.MonkeyPatch
+    kernel: int | tuple[int, int, int], frames: int, band: int, beside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In bands of rows, too, and from one part of a clip to the next: within 7e-6 of the largest value."""
     monkeypatch.setattr(fast_autoencoder, "SEEN_AT_ONCE", band)
     torch.manual_seed(0)
     layer = CausalConv(6, 10, kernel).requires_grad_(False)
-    flat, ours, theirs = FlatConv(layer), Cache(), Cache()
+    flat, ours, theirs = FlatConv(layer, beside), Cache(), Cache()
     for _ in range(3):
         x = torch.randn(1, 6, frames, 12, 20)
         found = flat(x[0].transpose(0, 1).contiguous(memory_format=torch.channels_last), ours)
         assert apart(found, layer(x, theirs)[0].transpose(0, 1)) < 7e-6
 
 
+def test_what_is_activated_on_the_way_is_what_was_activated_before() -> None:
+    layer = CausalConv(6, 10, 3).requires_grad_(False)
+    x = torch.randn(4, 6, 12, 20).contiguous(memory_format=torch.channels_last)
+    for beside in (True, False):
+        flat = FlatConv(layer, beside)
+        ours, theirs = Cache(), Cache()
+        for _ in range(2):
+            found = flat(x, ours, activate=True)
+            assert apart(found, flat(torch.nn.functional.silu(x), theirs)) < 1e-6
+
+
+@pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.parametrize("time", [False, True])
-def test_shrinking_and_enlarging_pictures_is_that_of_clips(time: bool) -> None:
+def test_shrinking_and_enlarging_pictures_is_that_of_clips(time: bool, beside: bool) -> None:
     torch.manual_seed(0)
     for layer, flat in (
-        (shrink := Shrink(6, time).requires_grad_(False), FlatShrink(shrink)),
-        (enlarge := Enlarge(6, time).requires_grad_(False), FlatEnlarge(enlarge)),
+        (shrink := Shrink(6, time).requires_grad_(False), FlatShrink(shrink, beside)),
+        (enlarge := Enlarge(6, time).requires_grad_(False), FlatEnlarge(enlarge, beside)),
     ):
         ours, theirs = Cache(), Cache()
         for frames in (1, 4, 4):
@@ -95,13 +108,14 @@ def test_encoding_by_pictures_is_that_of_clips(slow: WanAutoencoder) -> None:
     assert apart(FastAutoencoder(slow).encode(frames), slow.encode(frames)) < 2e-5
 
 
+@pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_decoding_by_pictures_is_that_of_clips(slow: WanAutoencoder, at_once: int) -> None:
-    latents = torch.randn(1, 16, 4, 3, 5)
-    found, expected = list(FastAutoencoder(slow).decoded(latents, at_once)), list(slow.decoded(latents, at_once))
+def test_decoding_by_pictures_is_that_of_clips(slow: WanAutoencoder, at_once: int, beside: bool) -> None:
+    latents, fast = torch.randn(1, 16, 4, 3, 5), FastAutoencoder(slow, beside)
+    found, expected = list(fast.decoded(latents, at_once)), list(slow.decoded(latents, at_once))
     assert [part.shape for part in found] == [part.shape for part in expected]
     assert apart(torch.cat(found, 2), torch.cat(expected, 2)) < 2e-5
-    assert torch.equal(FastAutoencoder(slow).decode(latents, at_once), torch.cat(found, 2))
+    assert torch.equal(fast.decode(latents, at_once), torch.cat(found, 2))
 
 
 def test_in_bfloat16_pictures_are_no_further_from_the_truth_than_clips(slow: WanAutoencoder) -> None:
@@ -136,7 +150,7 @@ def test_a_residual_block_leaves_its_input_alone() -> None:
     layer = Residual(6, 6).requires_grad_(False)
     x = torch.randn(2, 6, 8, 8).contiguous(memory_format=torch.channels_last)
     before = x.clone()
-    fast_autoencoder.FlatResidual(layer)(x, Cache())
+    fast_autoencoder.FlatResidual(layer, True)(x, Cache())
     assert torch.equal(x, before)
 
 

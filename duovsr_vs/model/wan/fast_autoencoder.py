@@ -21,15 +21,10 @@ from .autoencoder import WanAutoencoder
 from .blocks import Cache, CausalConv, Enlarge, FrameAttention, Residual, ScaledNorm, Shrink
 from .config import LATENT_CHANNELS, SPACE, TIME
 
-SEEN_AT_ONCE = 2**29
-"""Numbers that are laid side by side at once: 1 GB in two bytes each, and few enough for 32-bit indices."""
+SEEN_AT_ONCE = 2**28
+"""Numbers that are laid side by side at once: half a GB in two bytes each, and few enough for 32-bit indices."""
 SMALLEST = 1e-12
 """Below this mean square a place counts as zero."""
-
-
-def activated(x: Tensor, gamma: Tensor) -> Tensor:
-    """SiLU(x / ‖x‖ · √c · γ) over the channels of (n c h w), channels last."""
-    return F.silu(normed(x, gamma), inplace=True)
 
 
 def normed(x: Tensor, gamma: Tensor) -> Tensor:
@@ -39,63 +34,92 @@ def normed(x: Tensor, gamma: Tensor) -> Tensor:
 
 
 class FlatConv(nn.Module):
-    """`CausalConv` over three frames, whatever it sees of each."""
+    """`CausalConv` over three frames, whatever it sees of each.
 
-    def __init__(self, layer: CausalConv):
+    beside: as a 2-D convolution of the frames side by side; else as it is, channels last.
+    """
+
+    def __init__(self, layer: CausalConv, beside: bool = True):
         super().__init__()
-        outputs, self.inputs, self.past, self.rows, columns = layer.weight.shape
-        self.past -= 1
-        self.stride, self.padding = layer.stride[0], columns // 2
-        weight = rearrange(layer.weight.detach(), "o c t h w -> o (t c) h w")
-        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+        self.outputs, self.inputs, depth, self.rows, columns = layer.weight.shape
+        self.past, self.stride, self.padding = depth - 1, layer.stride[0], columns // 2
+        self.beside = beside or depth == 1
+        weight, order = layer.weight.detach(), torch.channels_last_3d
+        if self.beside:
+            weight, order = rearrange(weight, "o c t h w -> o (t c) h w"), torch.channels_last
+        self.weight = nn.Parameter(weight.clone(memory_format=order), requires_grad=False)
         assert layer.bias is not None
         self.bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=False)
-        self.outputs = outputs
 
-    def forward(self, x: Tensor, cache: Cache) -> Tensor:
-        """(t c h w) and what the cache remembers of the frames before -> (t k h w)."""
+    def forward(self, x: Tensor, cache: Cache, activate: bool = False) -> Tensor:
+        """(t c h w) and what the cache remembers of the frames before -> (t k h w); activate: of SiLU(x)."""
         if not self.past:
-            return F.conv2d(x, self.weight, self.bias, padding=self.padding)
+            return self._convolved(F.silu(x) if activate else x, self.padding)
         before = cache.get(id(self))
         if before is None:
             before = torch.zeros_like(x[:1]).repeat(self.past, 1, 1, 1)
         # Copies: views would keep whole tensors alive.
         cache[id(self)] = x[-self.past :].clone() if len(x) >= self.past else torch.cat((before[len(x) :], x))
-        return self.over(before, x)
+        return self.over(before, x, activate)
 
-    def over(self, before: Tensor, x: Tensor) -> Tensor:
+    def over(self, before: Tensor, x: Tensor, activate: bool = False) -> Tensor:
         """Of the frames x, which the frames `before` precede."""
-        count = (len(before) + len(x) - self.past - 1) // self.stride + 1
         height, width = x.shape[-2:]
-        band = max(SEEN_AT_ONCE // (count * (self.past + 1) * self.inputs * width), 1)
+        count = (len(before) + len(x) - self.past - 1) // self.stride + 1
+        frames = count * (self.past + 1) if self.beside else len(before) + len(x)
+        band = max(SEEN_AT_ONCE // (frames * self.inputs * width), 1)
         if band >= height:
-            return F.conv2d(self._seen(before, x, count, 0, height), self.weight, self.bias, padding=self.padding)
-        out = _empty_like(x, (count, self.outputs, height, width))
+            return self._convolved(self._seen(before, x, count, (0, height), activate), self.padding)
+        out = _empty(x, (count, self.outputs, height, width))
         halo = self.rows // 2
         for top in range(0, height, band):
             bottom = min(top + band, height)
-            seen = self._seen(before, x, count, top - halo, bottom + halo)
-            out[:, :, top:bottom] = F.conv2d(seen, self.weight, self.bias, padding=(0, self.padding))
+            seen = self._seen(before, x, count, (top - halo, bottom + halo), activate)
+            out[:, :, top:bottom] = self._convolved(seen, 0)
         return out
 
-    def _seen(self, before: Tensor, x: Tensor, count: int, top: int, bottom: int) -> Tensor:
-        """Rows [top, bottom) of every output's frames side by side; rows beyond the frame are zero."""
-        height, width = x.shape[-2:]
-        shape = count, (self.past + 1) * self.inputs, bottom - top, width
-        out = _empty_like(x, shape)
+    def _convolved(self, seen: Tensor, padding: int) -> Tensor:
+        if self.beside:
+            return F.conv2d(seen, self.weight, self.bias, padding=(padding, self.padding))
+        clip, stride = seen.transpose(0, 1)[None], (self.stride, 1, 1)
+        return F.conv3d(clip, self.weight, self.bias, stride, (0, padding, self.padding))[0].transpose(0, 1)
+
+    def _seen(self, before: Tensor, x: Tensor, count: int, rows: tuple[int, int], activate: bool) -> Tensor:
+        """Some rows of every output's frames side by side, or of all frames; rows beyond the frame are zero."""
+        (top, bottom), (height, width) = rows, x.shape[-2:]
         low, high = max(top, 0), min(bottom, height)
+        shape = count, (self.past + 1) * self.inputs
+        out = _empty(x, (*(shape if self.beside else (len(before) + len(x), self.inputs)), bottom - top, width))
         out[:, :, : low - top] = 0
         out[:, :, high - top :] = 0
-        for offset in range(self.past + 1):
-            into = out[:, offset * self.inputs : (offset + 1) * self.inputs, low - top : high - top]
-            for n in range(count):
-                source = n * self.stride + offset - len(before)
-                if source >= 0:
-                    rest = x[source :: self.stride][: count - n]
-                    into[n:] = rest[:, :, low:high]
-                    break
-                into[n] = before[source, :, low:high]
+        inside, kept = out[:, :, low - top : high - top], slice(low, high)
+        for into, source in self._placed(inside, before, x) if self.beside else _joined(inside, before, x):
+            _lay(into, source[:, :, kept], activate)
         return out
+
+    def _placed(self, out: Tensor, before: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Where the frames go that outputs see side by side: the n-th sees those from n·stride on."""
+        for offset in range(self.past + 1):
+            into = out[:, offset * self.inputs : (offset + 1) * self.inputs]
+            first = [n * self.stride + offset for n in range(len(out))]
+            early = [n for n in first if n < len(before)]
+            if early:
+                yield into[: len(early)], before[early[0] :: self.stride][: len(early)]
+            if len(early) < len(first):
+                yield into[len(early) :], x[first[len(early)] - len(before) :: self.stride][: len(first) - len(early)]
+
+
+def _joined(out: Tensor, before: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    yield out[: len(before)], before
+    yield out[len(before) :], x
+
+
+def _lay(into: Tensor, source: Tensor, activate: bool) -> None:
+    """Copy, with SiLU on the way: one pass over memory less."""
+    if activate:
+        torch.ops.aten.silu.out(source, out=into)
+    else:
+        into.copy_(source)
 
 
 def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -105,23 +129,23 @@ def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
 class FlatResidual(nn.Module):
     """`Residual`."""
 
-    def __init__(self, layer: Residual):
+    def __init__(self, layer: Residual, beside: bool):
         super().__init__()
         first, _, conv1, second, _, _, conv2 = layer.residual
         self.gamma1, self.gamma2 = _gamma(cast(ScaledNorm, first)), _gamma(cast(ScaledNorm, second))
-        self.conv1, self.conv2 = FlatConv(cast(CausalConv, conv1)), FlatConv(cast(CausalConv, conv2))
+        self.conv1, self.conv2 = (FlatConv(cast(CausalConv, layer), beside) for layer in (conv1, conv2))
         self.shortcut = FlatConv(layer.shortcut) if isinstance(layer.shortcut, CausalConv) else None
 
     def forward(self, x: Tensor, cache: Cache) -> Tensor:
-        inner = self.conv1(activated(x, self.gamma1), cache)
-        out: Tensor = self.conv2(activated(inner, self.gamma2), cache)
+        inner = self.conv1(normed(x, self.gamma1), cache, activate=True)
+        out: Tensor = self.conv2(normed(inner, self.gamma2), cache, activate=True)
         return out.add_(x if self.shortcut is None else self.shortcut(x, cache))
 
 
 class FlatAttention(nn.Module):
     """`FrameAttention`."""
 
-    def __init__(self, layer: FrameAttention):
+    def __init__(self, layer: FrameAttention, beside: bool):
         super().__init__()
         self.gamma = _gamma(layer.norm)
         self.to_qkv, self.proj = layer.to_qkv, layer.proj
@@ -137,10 +161,10 @@ class FlatAttention(nn.Module):
 class FlatShrink(nn.Module):
     """`Shrink`."""
 
-    def __init__(self, layer: Shrink):
+    def __init__(self, layer: Shrink, beside: bool):
         super().__init__()
         self.conv = copy.deepcopy(cast(nn.Conv2d, layer.resample[1])).to(memory_format=torch.channels_last)
-        self.time_conv = None if layer.time_conv is None else FlatConv(layer.time_conv)
+        self.time_conv = None if layer.time_conv is None else FlatConv(layer.time_conv, beside)
 
     def forward(self, x: Tensor, cache: Cache) -> Tensor:
         x = self.conv(F.pad(x, (0, 1, 0, 1)))
@@ -153,10 +177,10 @@ class FlatShrink(nn.Module):
 class FlatEnlarge(nn.Module):
     """`Enlarge`."""
 
-    def __init__(self, layer: Enlarge):
+    def __init__(self, layer: Enlarge, beside: bool):
         super().__init__()
         self.conv = copy.deepcopy(cast(nn.Conv2d, layer.resample[1])).to(memory_format=torch.channels_last)
-        self.time_conv = None if layer.time_conv is None else FlatConv(layer.time_conv)
+        self.time_conv = None if layer.time_conv is None else FlatConv(layer.time_conv, beside)
 
     def forward(self, x: Tensor, cache: Cache) -> Tensor:
         if self.time_conv is not None:
@@ -172,13 +196,13 @@ class FlatEnlarge(nn.Module):
 class FlatHead(nn.Module):
     """Norm, SiLU and the last convolution."""
 
-    def __init__(self, layers: nn.Sequential):
+    def __init__(self, layers: nn.Sequential, beside: bool):
         super().__init__()
         self.gamma = _gamma(cast(ScaledNorm, layers[0]))
-        self.conv = FlatConv(cast(CausalConv, layers[2]))
+        self.conv = FlatConv(cast(CausalConv, layers[2]), beside)
 
     def forward(self, x: Tensor, cache: Cache) -> Tensor:
-        out: Tensor = self.conv(activated(x, self.gamma), cache)
+        out: Tensor = self.conv(normed(x, self.gamma), cache, activate=True)
         return out
 
 
@@ -195,8 +219,8 @@ def _gamma(norm: ScaledNorm) -> nn.Parameter:
     return nn.Parameter(norm.gamma.detach().flatten(), requires_grad=False)
 
 
-def _flat(layers: list[nn.Module]) -> nn.ModuleList:
-    return nn.ModuleList(_KINDS[type(layer)](layer) for layer in layers)
+def _flat(layers: list[nn.Module], beside: bool) -> nn.ModuleList:
+    return nn.ModuleList(_KINDS[type(layer)](layer, beside) for layer in layers)
 
 
 def _run(layers: nn.ModuleList, x: Tensor, cache: Cache) -> Tensor:
@@ -220,12 +244,16 @@ class FastAutoencoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, slow: WanAutoencoder):
-        """Its own copy of the weights, in their type and on their device."""
+    def __init__(self, slow: WanAutoencoder, beside: bool = True):
+        """Its own copy of the weights, in their type and on their device.
+
+        beside: three frames go side by side into 2-D convolutions; else 3-D ones are used, channels last, which move
+        less where a GPU is quick at them (benchmarks/gpu.py times both).
+        """
         super().__init__()
         encoder, decoder = slow.encoder, slow.decoder
-        self.encoder = _flat([encoder.conv1, *encoder.downsamples, *encoder.middle, encoder.head])
-        self.decoder = _flat([decoder.conv1, *decoder.middle, *decoder.upsamples, decoder.head])
+        self.encoder = _flat([encoder.conv1, *encoder.downsamples, *encoder.middle, encoder.head], beside)
+        self.decoder = _flat([decoder.conv1, *decoder.middle, *decoder.upsamples, decoder.head], beside)
         self.conv1, self.conv2 = FlatConv(slow.conv1), FlatConv(slow.conv2)
         for name in ("mean", "std"):
             self.register_buffer(name, getattr(slow, name).view(-1, 1, 1).clone(), persistent=False)

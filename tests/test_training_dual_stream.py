@@ -24,7 +24,7 @@ from training_files import (
 
 from duovsr_vs.model import flow
 from duovsr_vs.model.generator import Generator
-from training.batch import Batch, shared_noise
+from training.batch import Batch, noise_for
 from training.discriminator import Discriminator, default_taps
 from training.stages.dual_stream import DualStream, held
 
@@ -181,7 +181,7 @@ def test_distribution_matching_moves_the_student_from_the_fake_estimate_to_the_r
     x = (batch.z0 + 0.1).requires_grad_()
     (gradient,) = torch.autograd.grad(work.streams(0, x, batch)["dmd"], x)
     t = work.times(batch, work.settings.low, work.settings.high, "student", 0)
-    z = flow.interpolate(x.detach(), shared_noise(batch, work.seed, "shared", 0), t)
+    z = flow.interpolate(x.detach(), noise_for(batch, work.seed, "shared", 0), t)
     x_real, x_fake = (work.look(score, z, t, batch)[0].detach() for score in (work.real, work.fake))
     wanted = (x_fake - x_real) * work.energy**2
     cosine = torch.nn.functional.cosine_similarity(gradient.flatten(1), wanted.flatten(1))
@@ -246,14 +246,14 @@ def test_the_fake_score_learns_what_the_student_makes_now() -> None:
     for who in (work, other):
         with torch.no_grad():
             x = who.generated(batch, "aux", 0)
-        assert who.auxiliary(0, batch)["fake"] == dual_stream().update_fake(0, x, batch)
+        assert who.auxiliary(0, batch)["fake"] == dual_stream().fake_loss(0, x, batch)[1]["fake"]
     assert not same(work.fake.state_dict(), other.fake.state_dict())
 
 
 def test_the_fake_score_learns_to_denoise_what_it_is_given_instead_of_the_ground_truth() -> None:
     work, batch = dual_stream(fake_learning_rate=3e-3, steps=1000, warmup=1), one_batch()
     x, t = batch.z0.flip(-1), torch.full((2,), 0.5)
-    z = flow.interpolate(x, shared_noise(batch, 0, "test"), t)
+    z = flow.interpolate(x, noise_for(batch, 0, "test"), t)
 
     @torch.no_grad()
     def error(target: Tensor) -> float:
@@ -261,7 +261,7 @@ def test_the_fake_score_learns_to_denoise_what_it_is_given_instead_of_the_ground
 
     before = error(x)
     for n in range(40):
-        work.update_fake(n, x, batch)
+        work.descend("fake", n, [work.fake_loss(n, x, batch)])
     assert error(x) < 0.9 * before < before < error(batch.z0)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from training_files import copy_of, count_gradients, listen, make_pack, same, times_of, weights
 
 from duovsr_vs.model.config import PRESETS
-from training.batch import Batch, prepare, random_source, shared_noise
+from training.batch import Batch, noise_for, prepare, random_source
 from training.checkpoints import TrainingError, read_facts, write_tensors
 from training.data.dataset import PackedClips
 from training.discriminator import Discriminator, default_taps
@@ -84,9 +84,9 @@ def a_pair(stage: Preference) -> tuple[Batch, Tensor, Tensor, Tensor]:
     """A batch, fresh noise, and two outputs for it that differ."""
     batch, _ = stage.pairs_for(0)
     winner, loser = (
-        stage.reference.generate(shared_noise(batch, 0, name), batch.condition, batch.quality) for name in "wl"
+        stage.reference.generate(noise_for(batch, 0, name), batch.condition, batch.quality) for name in "wl"
     )
-    return batch, shared_noise(batch, 0, "fresh"), winner, loser
+    return batch, noise_for(batch, 0, "fresh"), winner, loser
 
 
 def gradient_of(stage: Preference, loss: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def test_a_swapped_pair_flips_the_gradient(work: Preference) -> None:
 
 def test_with_the_noise_that_made_a_candidate_there_would_be_no_gradient(work: Preference) -> None:
     batch, fresh, winner, _ = a_pair(work)
-    t, own = torch.ones(2), shared_noise(batch, 0, "w")
+    t, own = torch.ones(2), noise_for(batch, 0, "w")
     still = gradient_of(work, work.errors(work.student, winner, own, t, batch).sum())
     moving = gradient_of(work, work.errors(work.student, winner, fresh, t, batch).sum())
     assert float(still.norm()) < 1e-4 * float(moving.norm())
@@ -178,7 +178,7 @@ def test_each_pair_has_one_time_and_one_noise_of_its_own(clips: PackedClips, mad
         x.reshape(batch.z0.shape) * scale - (1 - t) * y
         for x, y in zip(inputs[:2], (pair.winner, pair.loser), strict=True)
     )
-    torch.testing.assert_close(w / t, shared_noise(batch, stage.seed, "preference", 0), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(w / t, noise_for(batch, stage.seed, "preference", 0), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(w, loser, atol=1e-4, rtol=1e-4)
     assert times[2].tolist() == [1, 1]  # the anchor
 
@@ -199,8 +199,7 @@ def test_winners_become_likelier_than_losers(clips: PackedClips, made: Path, tmp
     batch, pair = stage.pairs_for(59)
     with torch.no_grad():
         winner, loser = (
-            stage.difference(x, shared_noise(batch, 0, "fresh"), torch.ones(2), batch)
-            for x in (pair.winner, pair.loser)
+            stage.difference(x, noise_for(batch, 0, "fresh"), torch.ones(2), batch) for x in (pair.winner, pair.loser)
         )
     assert float(winner.mean()) < float(loser.mean())
 
@@ -241,7 +240,7 @@ def test_a_candidate_is_the_output_of_its_weights_moved_along_the_line_from_the_
     networks = [build(SMOKE, weights(n), train=False) for n in (2, 3)]
     regression = build(SMOKE, REGRESSION, train=False)
     sample = a_sample()
-    noise = fresh_noise(sample.z0, 3, stream())
+    noise = fresh_noise(sample, 3, stream())
     assert noise.shape == (3, *sample.z0.shape[1:]) and torch.equal(noise[:, 0], noise[:, 1])
     plan = [Variation(), Variation(1, 0.5, 1.2), Variation(0, 1.2, 0.85)]
 
@@ -302,7 +301,7 @@ def test_pairs_hold_the_truth_or_the_best_and_always_the_worst(work: Preference,
         sample = prepare(makers.sources[0], groups[k].arrays, 0, 0, 0.0, 0.0)
         source = random_source(RECIPE.seed, "preference", "candidates", 0, numbers[k])
         plan = draw_variations(RECIPE.preference, len(makers.sources), source)
-        noise = fresh_noise(sample.z0, len(plan) + 1, source)[:-1]
+        noise = fresh_noise(sample, len(plan) + 1, source)[:-1]
         latents = make_candidates(makers.sources, makers.regression, sample, plan, noise)
         torch.testing.assert_close(latents[groups[k].verdict.best][None], groups[k].best, atol=1e-5, rtol=1e-5)
 
@@ -399,7 +398,7 @@ def test_late_checkpoints_and_the_heads_of_stage_two_are_asked_if_they_are_there
     assert "logit" in json.loads(read_facts(stage.rounds.path(0))["measures"])
     sample = a_sample()
     latents = torch.cat([sample.z0, 0.5 * sample.z0])
-    noise = fresh_noise(sample.z0, 1, stream())
+    noise = fresh_noise(sample, 1, stream())
     both = makers.judge.logits(latents, noise, sample)
     assert both[1:] == makers.judge.logits(latents[1:], noise, sample) and both[0] != both[1]
 

@@ -10,7 +10,7 @@ from training_files import SMOKE, batches, copy_of, listen, one_batch, recipe, r
 
 from duovsr_vs.model import flow
 from duovsr_vs.model.config import NULL_CLASS
-from training.batch import SOFT_CLASS, Batch, shared_noise, soften, uniform
+from training.batch import SOFT_CLASS, Batch, noise_for, soften, uniform
 from training.stages.base import build
 from training.stages.guided import Guided
 from training.stages.progressive import Progressive
@@ -21,19 +21,19 @@ pytestmark = pytest.mark.usefixtures("trainer_alone")
 
 def test_noise_is_equal_for_frames_and_its_own_for_every_sample_and_name() -> None:
     batch = replace(one_batch(), z0=torch.zeros(3, 4, 5, 6, 7), slots=range(3))
-    noise = shared_noise(batch, 1, "teacher", 2)
+    noise = noise_for(batch, 1, "teacher", 2)
     assert all(torch.equal(noise[:, 0], noise[:, n]) for n in range(4)) and not torch.equal(noise[0], noise[1])
     torch.manual_seed(99)
-    assert torch.equal(noise, shared_noise(batch, 1, "teacher", 2))
+    assert torch.equal(noise, noise_for(batch, 1, "teacher", 2))
     for seed, *names in ((2, "teacher", 2), (1, "teacher", 3), (1, "guided", 2), (1, "teacher"), (1, "teacher", "2")):
-        assert not torch.equal(noise, shared_noise(batch, seed, *names))
+        assert not torch.equal(noise, noise_for(batch, seed, *names))
     assert noise.mean().abs() < 0.1 and 0.9 < noise.std() < 1.1
 
 
 def test_a_draw_belongs_to_its_slot_so_that_ranks_draw_what_one_process_would() -> None:
     batch = replace(one_batch(), z0=torch.zeros(4, 2, 5, 6, 7), slots=range(4))
     second = replace(batch, z0=batch.z0[2:], slots=range(2, 4))
-    assert torch.equal(shared_noise(batch, 0, "a")[2:], shared_noise(second, 0, "a"))
+    assert torch.equal(noise_for(batch, 0, "a")[2:], noise_for(second, 0, "a"))
     assert torch.equal(uniform(batch, 0, "a")[2:], uniform(second, 0, "a"))
     assert len(set(uniform(batch, 0, "a").tolist())) == 4
 
@@ -103,7 +103,7 @@ def test_a_share_of_the_teachers_samples_is_pure_noise() -> None:
     listen(work.student.network.latent, lambda given: inputs.append(given[0].detach()))
     run(work, 0, 1)
     assert times[0].tolist() == [1, 1]
-    noise = shared_noise(one_batch(), work.seed, "teacher", 0)
+    noise = noise_for(one_batch(), work.seed, "teacher", 0)
     torch.testing.assert_close(inputs[0], noise.flatten(0, 1))
 
 
@@ -121,7 +121,7 @@ def test_losses_in_pixels_count_by_their_weight(name: str, term: str) -> None:
     found = []
     for weight in (0.0, 1.0, 2.0):
         work = stage(name, recipe(**{name: {"temporal": 0.0, "consistency": 0.0, term: weight}}))
-        loss, figures = work.pixel_terms(batch.z0 + 0.1 * shared_noise(batch, 0, "test"), batch)
+        loss, figures = work.pixel_terms(batch.z0 + 0.1 * noise_for(batch, 0, "test"), batch)
         found.append(float(loss))
         assert found[-1] == pytest.approx(weight * figures.get(term, 0.0))
         assert (figures.keys() == {term}) == (weight > 0)
@@ -132,7 +132,7 @@ def test_losses_in_pixels_count_by_their_weight(name: str, term: str) -> None:
 
 
 def noised(batch: Batch, t: torch.Tensor) -> torch.Tensor:
-    return flow.interpolate(batch.z0, shared_noise(batch, 0, "test"), t)
+    return flow.interpolate(batch.z0, noise_for(batch, 0, "test"), t)
 
 
 @pytest.mark.parametrize(("negative", "number"), [("null", NULL_CLASS), ("soft", SOFT_CLASS)])

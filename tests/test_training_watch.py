@@ -154,7 +154,8 @@ def test_on_a_terminal_a_bar_shows_pace_and_main_losses_and_lines_do_not_repeat_
     with watcher(tmp_path, said=said) as watch:
         watch.advance(1)
         watch.figures(2, {**figures, "seconds": 0.5})
-    assert "teacher" in terminal.getvalue() and f"2/6  2 it/s  0.0 min left  {shown}" in terminal.getvalue()
+    used = "  MFU 30%" if "mfu" in figures else ""
+    assert "teacher" in terminal.getvalue() and f"2/6  2 it/s{used}  0.0 min left  {shown}" in terminal.getvalue()
     assert said == []
 
 

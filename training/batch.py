@@ -13,12 +13,10 @@ from einops import rearrange
 from torch import Tensor
 
 from duovsr_vs.model.config import NULL_CLASS
-from duovsr_vs.model.features import Condition
-from duovsr_vs.model.generator import Generator
 from training.data.degrade import KINDS
+from training.families import SOFT_CLASS, family_of
+from training.models import Model, Seen
 
-SOFT_CLASS = 1
-"""Quality class of targets that were softened; the null class is 0 and the best one is last."""
 LARGEST_BLUR = 1.8
 
 
@@ -32,10 +30,10 @@ def random_source(seed: int, *names: object) -> torch.Generator:
 class Batch:
     """Short runs of consecutive frames, ready for a loss; b of them on this process."""
 
-    condition: Condition
+    condition: Seen
     """Of the t frames, (b t …)."""
     z0: Tensor
-    """Latents of the (perhaps softened) ground truth, (b t 96 h/2 w/2)."""
+    """Latents of the (perhaps softened) ground truth, (b t c h/2 w/2), t counting latent frames."""
     quality: Tensor
     """(b,) quality class of each target."""
     clean: Tensor
@@ -48,6 +46,8 @@ class Batch:
     """Numbers of the samples in the global batch; every random draw belongs to one."""
     names: tuple[str, ...] = ()
     """What each sample is, for messages."""
+    steady: bool = True
+    """Whether noise is the same for the frames of a sample, as at run time."""
 
 
 def soften(hr: Tensor, sigma: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ def soften(hr: Tensor, sigma: Tensor) -> Tensor:
 
 @torch.no_grad()
 def prepare(
-    generator: Generator,
+    generator: Model,
     arrays: Mapping[str, Any],
     seed: int,
     step: int,
@@ -94,16 +94,19 @@ def prepare(
     is_soft = blurred | (torch.from_numpy(arrays["soft"]) & (soft > 0))
     quality = torch.where(is_soft, SOFT_CLASS, generator.config.best_class)
     quality = torch.where(draws[2] < drop, NULL_CLASS, quality).to(device)
-    condition = generator.condition(lr)
+    family = family_of(generator.config)
+    condition: Seen = generator.condition(lr)
     z0 = generator.encode(hr, condition)
-    flow, mask = torch.from_numpy(arrays["flow"]).to(device), torch.from_numpy(arrays["mask"]).to(device).float()
+    seen = slice(None) if family.in_pixels else slice(0)  # motion is for losses in pixels only
+    flow, mask = (torch.from_numpy(arrays[name][:, seen]).to(device) for name in ("flow", "mask"))
     clean = (torch.from_numpy(arrays["kind"]) == KINDS.index("clean")) & ~blurred
-    return Batch(condition, z0, quality, clean.float().to(device), flow, mask, slots, names)
+    return Batch(condition, z0, quality, clean.float().to(device), flow, mask.float(), slots, names, family.steady)
 
 
-def shared_noise(batch: Batch, seed: int, *names: object) -> Tensor:
-    """Standard normal noise like batch.z0, the same for the frames of a sample, as at run time."""
-    shape = (1, *batch.z0.shape[2:])
+def noise_for(batch: Batch, seed: int, *names: object) -> Tensor:
+    """Standard normal noise like batch.z0: the same for the frames of a sample, or each latent's own, as at run
+    time."""
+    shape = (1 if batch.steady else batch.z0.shape[1], *batch.z0.shape[2:])
     draws = [torch.randn(shape, generator=random_source(seed, *names, slot)) for slot in batch.slots]
     return torch.stack(draws).to(batch.z0.device).expand(batch.z0.shape).contiguous()
 

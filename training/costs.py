@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -18,11 +18,15 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.config import CELL, COEFFICIENTS, PRESETS, SCALE, ModelConfig
-from duovsr_vs.model.features import frames_of
+from duovsr_vs.model.config import CELL, COEFFICIENTS, PRESETS, SCALE
+from duovsr_vs.model.family import AnyConfig, generator_of
+from duovsr_vs.model.features import Condition, frames_of
 from duovsr_vs.model.generator import Generator, features_of
 from training.discriminator import Discriminator, Scores, default_taps
+from training.families import family_of
+from training.lora import adapted, is_own, learn_own
 from training.losses import consistency_loss, pixel_loss, robust_latent_loss, temporal_loss, unit_loss
+from training.models import Model, blank_condition, in_pixels, tap_shape
 
 Mode = Literal["forward", "train", "through"]
 """forward: no gradient; train: gradient to the weights; through: gradient to the input only, the weights are held."""
@@ -59,10 +63,9 @@ class Shape:
     frames: int
     patch: int
 
-    @property
-    def tokens(self) -> int:
-        """Latent positions of all frames."""
-        return self.batch * self.frames * (self.patch // CELL) ** 2
+    def tokens_of(self, config: AnyConfig) -> int:
+        """Latent positions of all latent frames."""
+        return self.batch * family_of(config).latents(self.frames) * (self.patch // CELL) ** 2
 
 
 def know_kernels() -> None:
@@ -77,22 +80,36 @@ def know_kernels() -> None:
 class Rehearsal:
     """The passes of a stage for batches of one shape, without contents.
 
-    recompute: blocks of networks that are trained compute their activations again in the backward pass instead of
-    keeping them.  scores: whose features the heads see.
+    recompute: blocks compute their activations again in the backward pass instead of keeping them.  scores: whose
+    features the heads see.  adapters: their rank; 0: all weights are trained.  taps: how many the heads see, if not
+    those of the network itself.
     """
 
-    def __init__(self, config: ModelConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores = "both"):
+    def __init__(
+        self,
+        config: AnyConfig,
+        shape: Shape,
+        bf16: bool,
+        recompute: bool,
+        scores: Scores = "both",
+        adapters: int = 0,
+        taps: int | None = None,
+    ):
         know_kernels()
-        self.shape, self.bf16, self.recompute = shape, bf16, recompute
+        self.shape, self.bf16, self.recompute, self.adapters = shape, bf16, recompute, adapters
         self.contents = FakeTensorMode(allow_non_fake_inputs=True)
         b, t, p = shape.batch, shape.frames, shape.patch
         with self.contents, torch.no_grad():
-            self.generator = Generator(config)
+            self.generator: Model = generator_of(config)
+            if adapters:
+                self.generator = adapted(self.generator.requires_grad_(False), adapters)
             self.taps = default_taps(config.blocks)
-            self.heads = Discriminator(config.channels, self.taps, scores)
-            self.condition = self.generator.condition(torch.rand(b, t + 2, 3, p, p))
-            self.z0 = self.generator.encode(self._hr(), self.condition)
-            self.flow, self.mask = torch.rand(b, t - 1, 2, *self._size()), torch.rand(b, t - 1, *self._size())
+            self.heads = Discriminator(config.channels, range(taps or len(self.taps)), scores)
+            self.condition = blank_condition(self.generator, b, t, p)
+            latents = family_of(config).latents(t)
+            self.z0 = torch.rand(b, latents, config.latent_channels, p // CELL, p // CELL)
+            moves = t - 1 if family_of(config).in_pixels else 0
+            self.flow, self.mask = torch.rand(b, moves, 2, *self._size()), torch.rand(b, moves, *self._size())
             self.clean = torch.rand(b)
         self.batch = [self.z0, self.flow, self.mask, self.clean]
         self.batch += [getattr(self.condition, field.name) for field in fields(self.condition)]
@@ -122,17 +139,31 @@ class Rehearsal:
         module = self.module(part)
         return 0 if module is None else sum(p.numel() for p in module.parameters())
 
+    def own(self, part: str) -> int:
+        """Those of them that belong to one network alone: all, or its adapters and what it trains in full."""
+        module = self.module(part)
+        if module is None or part not in DENOISERS or not self.adapters:
+            return self.parameters(part)
+        return sum(p.numel() for name, p in module.named_parameters() if is_own(name))
+
+    def _learns(self, part: str) -> None:
+        """Gradients for this part's weights and no others."""
+        for name in ("student", "heads", "codec"):
+            if module := self.module(name):
+                module.requires_grad_(module is self.module(part))
+        if self.adapters and part in DENOISERS:
+            learn_own(self.generator.network)
+
     def cost(self, part: str, mode: Mode, full: bool = False) -> Cost:
         """Of one pass of a part for a whole batch; full: in float32."""
+        part = "student" if part in DENOISERS else part  # all are of one size
         if (part, mode, full) not in self._known:
             with self.contents:
                 self._known[part, mode, full] = self._cost(part, mode, full)
         return self._known[part, mode, full]
 
     def _cost(self, part: str, mode: Mode, full: bool) -> Cost:
-        for name in ("student", "heads", "codec"):
-            if module := self.module(name):
-                module.requires_grad_(mode == "train" and module is self.module(part))
+        self._learns(part if mode == "train" else "")
         work = {
             "heads": self._judge,
             "codec": self._there_and_back,
@@ -145,7 +176,7 @@ class Rehearsal:
         flops, kept = self._count(work, mode, full)
         if self.module(part) is None:
             return Cost(fixed=flops, kept=kept)
-        if self.recompute and part in DENOISERS and (mode == "train" or part == "fake"):
+        if self.recompute and part in DENOISERS and mode != "forward":
             flops, kept = self._recomputed(work, mode, full, kept)
         # what is fixed has no gradient of its own, so its way back costs as much as its way there
         fixed = self._ends[part == "codec"] * (2 if mode == "train" else 1) if part != "heads" else 0
@@ -154,14 +185,17 @@ class Rehearsal:
     @cached_property
     def _ends(self) -> tuple[int, int]:
         """FLOPs of the fixed end of `_denoise` and of `_there_and_back`, forward."""
-        y = torch.rand_like(self.generator.scale(self.condition))
+        if not isinstance(self.generator, Generator):
+            return 0, 0
+        generator, condition = self._pixels
+        y = torch.rand_like(generator.scale(condition))
         with torch.no_grad():
             step, shown = (FlopCounterMode(display=False) for _ in range(2))
             with step:
-                self.generator.consist(y, y[:, :, :1], self.condition)
+                generator.consist(y, y[:, :, :1], condition)
             with shown:
-                self.generator.pixels(y, self.condition)
-        is_fixed = self.generator.codec is None
+                generator.pixels(y, condition)
+        is_fixed = generator.codec is None
         return step.get_total_flops() * is_fixed, step.get_total_flops() + shown.get_total_flops()
 
     def _recomputed(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool, plain: int) -> tuple[int, int]:
@@ -203,52 +237,56 @@ class Rehearsal:
         """x̂0 against z0; through a score model: its taps."""
         t, quality = torch.rand(self.shape.batch), torch.zeros(self.shape.batch, dtype=torch.long)
         taps: list[Tensor] | None = [] if mode == "through" else None
-        x0 = self.generator.denoise(self._input(self.z0, mode), t, self.condition, quality, taps)
+        z_t = self._input(self.z0, mode)
+        x0 = self.generator.denoise(z_t, t, self.condition, quality, taps)
         if taps is not None:
             return torch.stack([taps[n].float().sum() for n in self.taps]).sum()
         return robust_latent_loss(x0, self.z0, self.generator.energy, flow.error_weight(t))
 
     def _judge(self, mode: Mode) -> Tensor:
         """Logits of the taps of both score models."""
-        b, t, _, h, w = self.z0.shape
-        like = self.z0.new_empty(b * t, self.generator.config.channels, h, w)
-        real, fake = ([self._input(like, mode) for _ in self.taps] for _ in range(2))
-        logits: Tensor = self.heads(real, fake, t)
+        like = self.z0.new_empty(tap_shape(self.generator, self.z0))
+        real, fake = ([self._input(like, mode) for _ in self.heads.taps] for _ in range(2))
+        logits: Tensor = self.heads(real, fake, self.z0.shape[1])
         return logits.mean()
 
     def _there_and_back(self, mode: Mode) -> Tensor:
         """Normalised coefficients through a learned codec, against themselves, also in pixels."""
-        codec, y0 = self.generator.codec, torch.rand_like(self.generator.scale(self.condition))
+        generator, condition = self._pixels
+        codec, y0 = generator.codec, torch.rand_like(generator.scale(condition))
         assert codec is not None
-        found = codec(y0.flatten(0, 1), features_of(self.condition))
+        found = codec(y0.flatten(0, 1), features_of(condition))
         z, y, kappa = (frames_of(x.float(), self.shape.frames) for x in found)
-        y = self.generator.consist(y, kappa, self.condition)
-        error = self.generator.pixels(y - y0, self.condition)
-        return robust_latent_loss(y, y0, self.generator.deviation) + pixel_loss(error) + unit_loss(z)
+        y = generator.consist(y, kappa, condition)
+        error = generator.pixels(y - y0, condition)
+        return robust_latent_loss(y, y0, generator.deviation) + pixel_loss(error) + unit_loss(z)
 
     def _transform(self, mode: Mode) -> Tensor:
-        config = self.generator.config.with_values(codec="fixed", latent_channels=COEFFICIENTS)
-        return Generator(config).encode(self._hr(), self.condition).sum()
+        generator, condition = self._pixels
+        config = generator.config.with_values(codec="fixed", latent_channels=COEFFICIENTS)
+        return Generator(config).encode(self._hr(), condition).sum()
 
     def _encode(self, mode: Mode) -> Tensor:
         return self.generator.encode(self._hr(), self.condition).sum()
 
     def _decode(self, mode: Mode) -> Tensor:
-        return self.generator.coefficients(self._input(self.z0, mode), self.condition).sum()
+        generator, condition = self._pixels
+        return generator.coefficients(self._input(self.z0, mode), condition).sum()
+
+    @property
+    def _pixels(self) -> tuple[Generator, Condition]:
+        return in_pixels(self.generator, self.condition)
 
     def _coefficients(self, mode: Mode) -> Tensor:
-        return self._input(self.generator.scale(self.condition), mode)
+        generator, condition = self._pixels
+        return self._input(generator.scale(condition), mode)
 
     def _flicker(self, mode: Mode) -> Tensor:
-        error = self.generator.pixels(self._coefficients(mode), self.condition)
+        generator, condition = self._pixels
+        error = generator.pixels(self._coefficients(mode), condition)
         return temporal_loss(error, self.flow, self.mask)
 
     def _miss(self, mode: Mode) -> Tensor:
-        mismatch = self.generator.mismatch(self._coefficients(mode), self.condition)
+        generator, condition = self._pixels
+        mismatch = generator.mismatch(self._coefficients(mode), condition)
         return consistency_loss(frames_of(mismatch, self.shape.frames), self.clean)
-
-
-@cache
-def rehearsal(config: ModelConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores = "both") -> Rehearsal:
-    """One for each shape: counting again would give the same."""
-    return Rehearsal(config, shape, bf16, recompute, scores)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-from duovsr_vs.model.family import AnyConfig
-from duovsr_vs.model.wan.config import BaseConfig
+from duovsr_vs.model.family import PRESETS, AnyConfig
+from duovsr_vs.model.wan.config import PATCH, BaseConfig
 from training.costs import DENOISERS, Cost, Mode, Rehearsal, Shape
 from training.discriminator import Scores, default_taps
 from training.families import WAN
@@ -24,44 +24,62 @@ class Deep:
     less than is said, since weights in bfloat16 are counted for every sample."""
 
     def __init__(self, config: BaseConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores, adapters: int):
-        low = 2 + config.blocks % 2
-        self.shape, self.pairs = shape, (config.blocks - low) // 2
-
-        def given(latents: int) -> tuple[BaseConfig, Shape, bool, bool]:
-            """Of a model that is hardly more than its autoencoder."""
-            return _of_depth(config, 1), Shape(1, WAN.time * (latents - 1) + 1, shape.patch), bf16, recompute
-
-        self.given = given
-        taps = len(default_taps(config.blocks))
+        self.config, self.shape, self.bf16, self.recompute = config, shape, bf16, recompute
+        first = 2 + config.blocks % 2
+        self.pairs = (config.blocks - first) // 2
+        taps, alone = len(default_taps(config.blocks)), _without_autoencoder(config)
         self.low, self.high = (
-            Rehearsal(_of_depth(config, n), replace(shape, batch=1), bf16, recompute, scores, adapters, taps)
-            for n in (low, low + 2)
+            _shallow(_of_depth(alone, n), replace(shape, batch=1), bf16, scores, adapters, taps)
+            for n in (first, first + 2)
         )
 
     def cost(self, part: str, mode: Mode, full: bool = False) -> Cost:
         """Of one pass of a part for a whole batch; full: in float32."""
         if part == "encode":
             return self._encode(mode, full) * self.shape.batch
-        low = self.low.cost(part, mode, full)
-        if part in DENOISERS:
-            low = low + (self.high.cost(part, mode, full) + low * -1) * self.pairs
-        return low * self.shape.batch
+        if part not in DENOISERS:
+            return self.low.cost(part, mode, full) * self.shape.batch
+        low, pair = self.low.cost(part, mode, full), self._pair(part, mode, full)
+        if self.recompute and mode != "forward":
+            return self._recomputed(low, pair, self._pair(part, "forward", full), full) * self.shape.batch
+        return (low + pair * self.pairs) * self.shape.batch
+
+    def _pair(self, part: str, mode: Mode, full: bool) -> Cost:
+        """Of two blocks."""
+        return self.high.cost(part, mode, full) + self.low.cost(part, mode, full) * -1
+
+    def _recomputed(self, low: Cost, pair: Cost, forward: Cost, full: bool) -> Cost:
+        """Each block runs once more, and keeps its input only; all of one is there while it is gone through again."""
+        blocks, first = self.config.blocks, self.low.generator.config.blocks
+        width, half = self.config.channels, self.bf16 and not full
+        tokens = replace(self.shape, batch=1).tokens_of(self.config) // (PATCH[1] * PATCH[2])
+        inputs = blocks * tokens * width * (2 if half else 4)
+        outside = low.kept - first * pair.kept // 2
+        network = low.network + pair.network * self.pairs + forward.network * blocks // 2
+        return Cost(network, low.fixed + pair.fixed * self.pairs, outside + inputs + pair.kept // 2)
 
     def _encode(self, mode: Mode, full: bool) -> Cost:
         """From two and three latents."""
-        two, three = (rehearsal(*self.given(latents)).cost("encode", mode, full) for latents in (2, 3))
+        two, three = (self._autoencoder(latents).cost("encode", mode, full) for latents in (2, 3))
         return two + (three + two * -1) * (WAN.latents(self.shape.frames) - 2)
 
-    def _count(self, low: int, high: int, part: str) -> int:
+    def _autoencoder(self, latents: int) -> Rehearsal | Deep:
+        """Of a model that is hardly more than its autoencoder."""
+        shape = Shape(1, WAN.time * (latents - 1) + 1, self.shape.patch)
+        return rehearsal(self.config.with_values(transformer=_tiny().transformer), shape, self.bf16, False)
+
+    def _sum(self, low: int, high: int, part: str) -> int:
         return low + (high - low) * self.pairs if part in DENOISERS else low
 
     def parameters(self, part: str) -> int:
         """How many weights a part has."""
-        return self._count(self.low.parameters(part), self.high.parameters(part), part)
+        if part == "codec":
+            return self._autoencoder(2).parameters(part)
+        return self._sum(self.low.parameters(part), self.high.parameters(part), part)
 
     def own(self, part: str) -> int:
         """Those of them that belong to one network alone."""
-        return self._count(self.low.own(part), self.high.own(part), part)
+        return self._sum(self.low.own(part), self.high.own(part), part)
 
     @property
     def batch_bytes(self) -> int:
@@ -69,8 +87,23 @@ class Deep:
         return self.low.batch_bytes * self.shape.batch
 
 
+def _tiny() -> BaseConfig:
+    found = PRESETS["base-tiny-light"]
+    assert isinstance(found, BaseConfig)
+    return found
+
+
+def _without_autoencoder(config: BaseConfig) -> BaseConfig:
+    return config.with_values(autoencoder=None, light=_tiny().light)
+
+
 def _of_depth(config: BaseConfig, blocks: int) -> BaseConfig:
     return config.with_values(transformer=replace(config.transformer, blocks=blocks))
+
+
+@cache
+def _shallow(config: BaseConfig, shape: Shape, bf16: bool, scores: Scores, adapters: int, taps: int) -> Rehearsal:
+    return Rehearsal(config, shape, bf16, False, scores, adapters, taps)
 
 
 @cache

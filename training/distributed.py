@@ -22,7 +22,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from duovsr_vs.engine.machine import resolve_device
 from duovsr_vs.errors import OptionError
-from duovsr_vs.model.generator import Generator
+from training.lora import shared_parameters
+from training.models import Model, layers_of
 
 CPU = torch.device("cpu")
 PATIENCE = timedelta(hours=12)
@@ -50,6 +51,24 @@ class World:
             )
         count = batch // self.size
         return range(self.rank * count, (self.rank + 1) * count)
+
+    def parts(self, batch: int, at_once: int) -> int:
+        """In how many parts this rank's share of a batch is computed, `at_once` samples each; 0: all of them.
+
+        OptionError: the share cannot be divided.
+        """
+        share = len(self.share(batch))
+        if at_once and share % at_once:
+            raise OptionError(
+                f"a share of {share} samples cannot be divided into parts of {at_once}; give a divisor of it, or 0"
+            )
+        return share // at_once if at_once else 1
+
+    def slots(self, batch: int, parts: int, part: int) -> range:
+        """Slots of the global batch in one of the parts of this rank's share."""
+        share = self.share(batch)
+        count = len(share) // parts
+        return share[part * count : (part + 1) * count]
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -86,6 +105,8 @@ def joined(device: str) -> Iterator[World]:
         chosen = resolve_device(name)
     except RuntimeError as error:
         raise OptionError(f"--device {device}: {str(error).splitlines()[0]}; use cpu or cuda") from error
+    if chosen.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # what is in float32 for its precision has enough of it in TF32
     if size == 1:
         yield World(device=chosen)
         return
@@ -118,11 +139,12 @@ def shard(network: nn.Module, world: World, gather: str) -> None:
         "mesh": init_device_mesh(world.device.type, (world.size,)),
         "mp_policy": policy,
     }
-    if isinstance(network, Generator):
-        for block in [*network.network.blocks, *network.network.attention.values()]:
-            fully_shard(block, **options)
+    if isinstance(network, Model):
+        shared = shared_parameters(network)
+        for block in layers_of(network):
+            fully_shard(block, ignored_params=shared, **options)
         codec = set() if network.codec is None else set(network.codec.parameters())  # also used outside of `denoise`
-        fully_shard(network, ignored_params=codec, **options)
+        fully_shard(network, ignored_params=codec | shared, **options)
         register_fsdp_forward_method(network, "denoise")
     else:
         fully_shard(network, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -47,10 +47,15 @@ class Learner:
         )
         self.average = {name: p.detach().clone() for name, p in self.parameters.items()}
 
-    def update(self, loss: Tensor, step: int) -> float:
-        """One descent step; returns the gradient's norm before clipping. A non-finite gradient changes nothing."""
+    def update(self, losses: Tensor | Iterable[Tensor], step: int, parts: int = 1) -> float:
+        """One descent step; returns the gradient's norm before clipping. A non-finite gradient changes nothing.
+
+        losses: the loss, or one of each of `parts` equal parts of the batch, whose mean is descended: each graph is
+        gone through before the next is asked for.
+        """
         self.forget_gradients()
-        loss.backward()  # type: ignore[no-untyped-call]
+        for loss in (losses,) if isinstance(losses, Tensor) else losses:
+            (loss if parts == 1 else loss / parts).backward()
         norm = float(whole(nn.utils.clip_grad_norm_(self.parameters.values(), self.clip)))
         if not math.isfinite(norm):
             self.forget_gradients()

@@ -61,9 +61,10 @@ class Loop:
     def batches(self) -> Prefetch[Batch]:
         """The batches of this rank from the first update on, made in a thread."""
         stage, settings, seed = self.stage, self.stage.common, self.recipe.seed
-        slots = self.world.share(settings.batch)
 
-        def make(index: int) -> Batch:
+        def make(number: int) -> Batch:
+            index, part = divmod(number, stage.parts)
+            slots = self.world.slots(settings.batch, stage.parts, part)
             salt = STAGES.index(stage.name) * 1_000_000_000 + index
             arrays = self.place.clips.batch(
                 seed,
@@ -84,7 +85,7 @@ class Loop:
 
         if not stage.batches_per_step:
             return Prefetch(_nothing)
-        return Prefetch(make, first=self.first * stage.batches_per_step, depth=DEPTH)
+        return Prefetch(make, first=self.first * stage.batches_per_step * stage.parts, depth=DEPTH)
 
     def _named(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; remembers what the last one holds."""

@@ -33,9 +33,9 @@ class AdaptedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight, self.bias = layer.weight, layer.bias
-        like = {"device": layer.weight.device, "dtype": torch.float32}
-        self.down = nn.Parameter(torch.randn(rank, self.in_features, **like) / self.in_features**0.5)
-        self.up = nn.Parameter(torch.zeros(self.out_features, rank, **like))
+        device = layer.weight.device
+        self.down = nn.Parameter(torch.randn(rank, self.in_features, device=device) / self.in_features**0.5)
+        self.up = nn.Parameter(torch.zeros(self.out_features, rank, device=device))
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) + F.linear(F.linear(x, self.down), self.up)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ from training.families import family_of
 from training.ranges import RecipeError
 
 Model = Generator | WanGenerator
-Seen = Condition | WanCondition
+Seen = Any
+"""Condition or WanCondition: a model takes what it has made itself."""
 
 
 def layers_of(model: Model) -> Iterable[nn.Module]:
@@ -47,7 +48,7 @@ def in_pixels(model: Model, condition: Seen) -> tuple[Generator, Condition]:
 
 def velocity(model: Model, z_t: Tensor, t: Tensor, condition: Seen, quality: Tensor) -> Tensor:
     """v = (z_t − x̂0)/t: by `denoise`, the one method through which sharded weights are gathered."""
-    return flow.velocity_from_x0(z_t, model.denoise(z_t, t, condition, quality), t)  # type: ignore[arg-type]
+    return flow.velocity_from_x0(z_t, model.denoise(z_t, t, condition, quality), t)
 
 
 def encoder_of(model: Model, half: bool) -> Model:
@@ -70,7 +71,7 @@ _UNUSED = cast(BaseConfig, PRESETS["base-tiny"]).transformer
 # -- conditions -------------------------------------------------------------------------------------------------
 
 
-def repeated[C: Seen](condition: C, count: int) -> C:
+def repeated(condition: Seen, count: int) -> Seen:
     """The condition of one sample, (1 …), for `count` of them."""
     parts: list[Tensor] = [getattr(condition, field.name) for field in fields(condition)]
     return type(condition)(*(x.expand(count, *x.shape[1:]) for x in parts))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from duovsr_vs.model.config import PRESETS
 from training.costs import Mode
+from training.families import RESIDUAL, config_of, family_of, has_learned_codec
 from training.recipes import DualStreamRecipe, Recipe, StageRecipe
 
 
@@ -46,13 +46,15 @@ def updates(stage: str, recipe: Recipe) -> int:
     return settings.steps * rounds
 
 
-def _truth(rounds: int = 1) -> Pass:
-    return Pass("encode", "forward", 1, "latents of the ground truth", rounds=rounds, full=True)
+def _truth(recipe: Recipe, rounds: int = 1) -> Pass:
+    if family_of(config_of(recipe.model)) is RESIDUAL:
+        return Pass("encode", "forward", 1, "latents of the ground truth", rounds=rounds, full=True)
+    return Pass("encode", "forward", 2, "latents of the ground truth, and of the LR enlarged", "batch", rounds)
 
 
 def _pixels(recipe: Recipe, settings: StageRecipe) -> Iterator[Pass]:
     """The terms in pixels, where they have a weight."""
-    if PRESETS[recipe.model].codec == "learned" and (settings.temporal > 0 or settings.consistency > 0):
+    if has_learned_codec(config_of(recipe.model)) and (settings.temporal > 0 or settings.consistency > 0):
         yield Pass("decode", "through", 1, "coefficients of the student's latents", full=True)
         yield Pass("decode", "forward", 1, "those of the truth's", full=True)
     yield from _in_pixels(settings)
@@ -72,25 +74,25 @@ def _autoencoder(recipe: Recipe) -> Iterator[Pass]:
 
 
 def _regression(recipe: Recipe) -> Iterator[Pass]:
-    yield _truth()
+    yield _truth(recipe)
     yield Pass("student", "train", 1, "x̂0 of pure noise against the ground truth")
     yield from _pixels(recipe, recipe.regression)
 
 
 def _teacher(recipe: Recipe) -> Iterator[Pass]:
-    yield _truth()
+    yield _truth(recipe)
     yield Pass("student", "train", 1, "x̂0 of noised latents against the ground truth")
     yield from _pixels(recipe, recipe.teacher)
 
 
 def _guided(recipe: Recipe) -> Iterator[Pass]:
-    yield _truth()
+    yield _truth(recipe)
     yield Pass("teacher", "forward", 2, "v_c and v_neg of the guided target")
     yield Pass("student", "train", 1, "v against the guided target")
 
 
 def _progressive(recipe: Recipe) -> Iterator[Pass]:
-    yield _truth()
+    yield _truth(recipe)
     yield Pass("teacher", "forward", 2, "two steps, which are the target")
     yield Pass("student", "train", 1, "one step against the two")
     yield from _pixels(recipe, recipe.progressive)
@@ -100,7 +102,7 @@ def _dual_stream(recipe: Recipe) -> Iterator[Pass]:
     """Score models work in float32 where the student learns from them."""
     s = recipe.dual_stream
     plays = s.adversarial > 0 or s.feature > 0
-    yield _truth(s.aux_per_student + 1)
+    yield _truth(recipe, s.aux_per_student + 1)
     yield from _auxiliary(s, plays)
     yield Pass("student", "train", 1, "x̂ with its graph")
     for name in ("real", "fake"):
@@ -133,7 +135,7 @@ def _auxiliary(settings: DualStreamRecipe, plays: bool) -> Iterator[Pass]:
 
 
 def _preference(recipe: Recipe) -> Iterator[Pass]:
-    yield _truth()
+    yield _truth(recipe)
     yield Pass("reference", "forward", 2, "errors of winner and loser where the stage began", full=True)
     yield Pass("student", "train", 2, "the same now; what counts are small differences", full=True)
     yield Pass("student", "train", 1, "x̂ stays near the winner")

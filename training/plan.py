@@ -16,15 +16,16 @@ from rich.table import Table
 
 from duovsr_vs.engine.machine import resolve_device
 from duovsr_vs.errors import OptionError
-from duovsr_vs.model.config import PRESETS
-from training.costs import DENOISERS, Cost, Rehearsal, Shape, rehearsal
+from training.costs import DENOISERS, Cost, Rehearsal, Shape
+from training.depth import Deep, rehearsal
 from training.distributed import World
+from training.families import RESIDUAL, config_of, family_of
 from training.passes import Pass, batches, passes, updates
 from training.recipes import Recipe
 
-EFFICIENCY = {"cpu": 0.35, "cuda": 0.1}
-"""Share of the peak that updates reach with all that belongs to them. CPU: median over the stages of `nano-cpu` on two
-cores with AVX512-BF16 (benchmarks/training_speed.py: 0.30 to 0.45). CUDA: assumed, not measured."""
+EFFICIENCY = 0.35
+"""Share of a CPU's peak that updates reach with all that belongs to them: median over the stages of `nano-cpu` on two
+cores with AVX512-BF16 (benchmarks/training_speed.py: 0.30 to 0.45). Of GPUs: `Family.efficiency`."""
 FULL_PRECISION = 2
 """Time of a float32 product in terms of a bfloat16 one: vectors are half as long, and GPUs use TF32."""
 SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
@@ -46,6 +47,8 @@ class Memory:
     average: int
     frozen: int
     """Weights of networks that are not trained."""
+    gathered: int
+    """Weights that a process holds whole while it computes with them: two blocks, and what belongs to none."""
     activations: int
     """What the largest graph of an update keeps for its backward pass."""
     batches: int
@@ -73,8 +76,12 @@ class StagePlan:
     """Those of codec and consistency step."""
     samples: int
     """Per update."""
+    micro_batch: int
+    """Samples that a process computes at once."""
+    parts: int
+    """Of which its share of a batch consists."""
     tokens: int
-    """Latent positions x frames per update."""
+    """Latent positions x latent frames per update."""
     memory: Memory
     seconds: float | None
     """Of all updates, without evaluation and the making of pairs; None if the peak is unknown."""
@@ -98,7 +105,10 @@ class Plan:
     """FLOP/s of all devices together."""
     free: int | None
     """Bytes of memory that a process can have here; None where nobody knows."""
+    efficiency: float
+    """Share of the peak that updates are taken to reach."""
     recompute: bool
+    adapters: int
     stages: tuple[StagePlan, ...]
 
     @property
@@ -118,7 +128,7 @@ def _too_much(s: StagePlan, free: int, recompute: bool) -> str:
     option, less = s.stage.replace("_", "-"), "" if recompute else ", --recompute"
     return (
         f"{s.stage} needs {s.memory.total / GIGA:.1f} GB on each process, {free / GIGA:.1f} GB are free: give a "
-        f"smaller --{option}.batch or --{option}.patch{less}, or more processes"
+        f"smaller --{option}.micro-batch, --{option}.batch or --{option}.patch{less}, or more processes"
     )
 
 
@@ -136,7 +146,9 @@ def plan(recipe: Recipe, world_size: int = 1, peak: float | None = None, free: i
         processes=world_size,
         peak=together,
         free=free or free_memory(recipe.device),
+        efficiency=efficiency(recipe),
         recompute=recipe.recompute,
+        adapters=recipe.adapters,
         stages=tuple(stage_plan(recipe, stage, world_size, together) for stage in recipe.stages),
     )
 
@@ -144,28 +156,38 @@ def plan(recipe: Recipe, world_size: int = 1, peak: float | None = None, free: i
 def stage_plan(recipe: Recipe, stage: str, world_size: int = 1, peak: float | None = None) -> StagePlan:
     """peak: FLOP/s of all devices together."""
     settings, table = recipe.stage(stage), passes(stage, recipe)
-    share = len(World(0, world_size).share(settings.batch))
-    shape = Shape(share, settings.frames, settings.patch)
-    work = rehearsal(PRESETS[recipe.model], shape, recipe.bf16, recipe.recompute, recipe.dual_stream.taps)
+    config, world = config_of(recipe.model), World(0, world_size)
+    parts = world.parts(settings.batch, settings.micro_batch)
+    shape = Shape(len(world.share(settings.batch)) // parts, settings.frames, settings.patch)
+    work = rehearsal(config, shape, recipe.bf16, recipe.recompute, recipe.dual_stream.taps, recipe.adapters)
     costs = [(one, work.cost(one.part, one.mode, one.full) * one.times) for one in table]
-    flops = world_size * sum(one.rounds * cost.flops for one, cost in costs)
-    slow = world_size * sum(one.rounds * cost.flops for one, cost in costs if one.full or not recipe.bf16)
+    every = world_size * parts
+    flops = every * sum(one.rounds * cost.flops for one, cost in costs)
+    slow = every * sum(one.rounds * cost.flops for one, cost in costs if one.full or not recipe.bf16)
     count, taken = updates(stage, recipe), batches(stage, recipe)
     weighted = flops + (FULL_PRECISION - 1) * slow if recipe.bf16 else flops
-    reached = None if peak is None else peak * EFFICIENCY[torch.device(recipe.device).type]
+    reached = None if peak is None else peak * efficiency(recipe)
     return StagePlan(
         stage=stage,
         updates=count,
-        parameters={_starred(part, table): work.parameters(part) for part in _networks(table)},
+        parameters=_weights(work, table, recipe),
         flops=flops,
         flops_float32=slow,
-        flops_fixed=world_size * sum(one.rounds * cost.fixed for one, cost in costs),
+        flops_fixed=every * sum(one.rounds * cost.fixed for one, cost in costs),
         samples=taken * settings.batch,
-        tokens=taken * world_size * shape.tokens,
-        memory=_memory(work, costs, world_size),
+        micro_batch=shape.batch,
+        parts=parts,
+        tokens=taken * every * shape.tokens_of(config),
+        memory=_memory(work, costs, recipe, world_size, parts),
         seconds=None if reached is None else count * weighted / reached,
         passes=table,
     )
+
+
+def efficiency(recipe: Recipe) -> float:
+    """Share of the peak that updates of a recipe are taken to reach."""
+    is_cpu = torch.device(recipe.device).type == "cpu"
+    return EFFICIENCY if is_cpu else family_of(config_of(recipe.model)).efficiency
 
 
 def _networks(table: tuple[Pass, ...]) -> list[str]:
@@ -177,24 +199,36 @@ def _is_trained(part: str, table: tuple[Pass, ...]) -> bool:
     return any(one.part == part and one.mode == "train" for one in table)
 
 
-def _starred(part: str, table: tuple[Pass, ...]) -> str:
-    return part + "*" * _is_trained(part, table)
+def _weights(work: Rehearsal | Deep, table: tuple[Pass, ...], recipe: Recipe) -> dict[str, int]:
+    """Of each network, those that are trained starred; with adapters what each has for itself, and what all share."""
+    found = {part + "*" * _is_trained(part, table): work.own(part) for part in _networks(table)}
+    return found | ({"shared": work.parameters("student") - work.own("student")} if recipe.adapters else {})
 
 
-def _memory(work: Rehearsal, costs: list[tuple[Pass, Cost]], world_size: int) -> Memory:
-    """Weights and all that belongs to them are sharded; activations and batches are each process's own."""
+def _memory(
+    work: Rehearsal | Deep, costs: list[tuple[Pass, Cost]], recipe: Recipe, world_size: int, parts: int
+) -> Memory:
+    """Weights and all that belongs to them are sharded, but for those that networks share and for autoencoders;
+    activations and batches are each process's own."""
     table = tuple(one for one, _ in costs)
-    trained = sum(work.parameters(part) for part in _networks(table) if _is_trained(part, table))
-    still = sum(work.parameters(part) for part in _networks(table) if not _is_trained(part, table))
-    still += work.parameters("codec") * sum(part in DENOISERS for part in _networks(table))
+    trained = sum(work.own(part) for part in _networks(table) if _is_trained(part, table))
+    still = sum(work.own(part) for part in _networks(table) if not _is_trained(part, table))
+    codec, denoisers = 4 * work.parameters("codec"), [part for part in _networks(table) if part in DENOISERS]
+    if family_of(config_of(recipe.model)) is RESIDUAL:
+        still, whole = still + codec // 4 * len(denoisers), 0
+    else:  # one of half the size makes the latents of batches
+        whole = codec * (1 if recipe.adapters else len(denoisers)) + codec // 2 * recipe.bf16
+        whole += 4 * (work.parameters("student") - work.own("student"))
     graphs: dict[str, int] = {}
     for one, cost in costs:
         graphs[one.graph] = graphs.get(one.graph, 0) + cost.kept
+    layers = config_of(recipe.model).blocks
     return Memory(
         **{name: size * trained // world_size for name, size in TRAINED_BYTES.items()},
-        frozen=4 * still // world_size,
+        frozen=4 * still // world_size + whole,
+        gathered=4 * 2 * max(work.own(part) for part in _networks(table)) // layers if world_size > 1 else 0,
         activations=max(graphs.values()),
-        batches=AHEAD * work.batch_bytes,
+        batches=(AHEAD + parts - 1) * work.batch_bytes,
     )
 
 
@@ -295,8 +329,8 @@ def _machine(found: Plan) -> str:
     free = "" if found.free is None else f"; {found.free / GIGA:.1f} GB of memory are free"
     if found.peak is None:
         return f"{where}: this device is not here, so times are unknown; give --peak TFLOPS of one device{free}"
-    share = EFFICIENCY[torch.device(found.device).type]
-    return f"{where}: {amount(found.peak)}FLOP/s at most, of which updates are taken to reach {share:.0%}{free}"
+    reached = f"of which updates are taken to reach {found.efficiency:.0%}"
+    return f"{where}: {amount(found.peak)}FLOP/s at most, {reached}{free}"
 
 
 def _largest(found: Plan) -> str:

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any, Literal
 
-from duovsr_vs.model.config import PRESETS
+from duovsr_vs.model.family import PRESETS
+from training.families import SOFT_CLASS, config_of, family_of
 from training.ranges import (
     COUNT,
     DECAY,
@@ -47,6 +48,8 @@ class StageRecipe:
     """Updates over which the rate rises to its peak."""
     batch: int = 8
     """Samples per update, over all processes; they must divide it."""
+    micro_batch: int = 0
+    """Samples that a process computes at once, a divisor of its share; gradients of the parts are added. 0: all."""
     patch: int = 48
     """Side of a crop in LR pixels, even, 16 or more; every clip of the pack must be that large."""
     frames: int = 2
@@ -68,6 +71,7 @@ class StageRecipe:
             steps=COUNT,
             learning_rate=POSITIVE,
             batch=COUNT,
+            micro_batch=NATURAL,
             patch=PATCH,
             frames=SEVERAL,
             ema=DECAY,
@@ -299,7 +303,10 @@ class Recipe:
     name: str
     """What the run's files call it."""
     model: str
-    """Preset of duovsr_vs.model.config.PRESETS: nano, small, and tiny, toy, toy-learned for tests."""
+    """Preset of duovsr_vs.model.family.PRESETS: nano, small, base, base-fast; tiny, toy, base-tiny … for tests."""
+    adapters: int = 0
+    """Rank of low-rank adapters on one set of frozen weights that all networks of a stage share; those of the run's
+    start. 0: every network has, and trains, all weights of its own. For `base`."""
     stages: tuple[str, ...] = STAGES[2:]
     """Stages of the run, in order. The paper's start from a pretrained model: `--start` or a regression gives one."""
     seed: int = 0
@@ -337,6 +344,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.model not in PRESETS:
             raise refused(self, "model", f"known are {', '.join(PRESETS)}")
+        require(self, adapters=NATURAL)
         known = [stage for stage in STAGES if stage in self.stages]
         if not known or tuple(known) != self.stages:
             raise refused(self, "stages", f"it must be some of {', '.join(STAGES)}, in this order")
@@ -352,6 +360,25 @@ class Recipe:
             evaluate_every=COUNT,
             evaluate_clips=COUNT,
         )
+        self._fits_family()
+
+    def _fits_family(self) -> None:
+        """RecipeError: something that the model's family has not."""
+        config = config_of(self.model)
+        family = family_of(config)
+        if self.adapters and not family.adapters:
+            raise refused(self, "adapters", f"{self.model} is small enough to train whole; leave it at 0")
+        classes = config.quality_classes
+        if classes <= SOFT_CLASS + 1 and "teacher" in self.stages and self.teacher.soft:
+            raise refused(self.teacher, "soft", f"{self.model} has no quality class for soft targets; give 0")
+        if classes <= SOFT_CLASS + 1 and "guided" in self.stages and self.guided.negative == "soft":
+            raise refused(self.guided, "negative", f'{self.model} has no quality class for soft targets; give "null"')
+        for stage in map(self.stage, self.stages):
+            if family.whole(stage.frames) != stage.frames:
+                raise refused(stage, "frames", f"{self.model} takes {family.time}n + 1 frames")
+            for name in ("temporal", "consistency"):
+                if getattr(stage, name) and not family.in_pixels:
+                    raise refused(stage, name, f"latents of {self.model} are too dear to decode for a loss; give 0")
 
     def to_json(self) -> str:
         """All fields as JSON."""

@@ -6,20 +6,25 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from duovsr_vs.model.config import PRESETS
-from duovsr_vs.model.generator import Generator
+from duovsr_vs.model.family import generator_of
 from training.checkpoints import TrainingError, read_facts, read_tensors
 from training.data.dataset import PackedClips
+from training.families import config_of
+from training.lora import adapted, own_state, rank_of, shapes
 from training.recipes import STAGES, Recipe
 from training.stages.base import Weights
 
 RESULT = "result.safetensors"
-WEIGHTY = ("model", "seed", "video_share", "lr_kinds", "loss", "bf16", "gather")
+WEIGHTY = ("model", "adapters", "seed", "video_share", "lr_kinds", "loss", "bf16", "gather")
 """Fields of a recipe, beside those of the stage, that change what an update does."""
+FREE = ("micro_batch",)
+"""Fields of a stage that do not, but for rounding."""
 
 
 def choices(recipe: Recipe, stage: str) -> dict[str, str]:
@@ -29,7 +34,7 @@ def choices(recipe: Recipe, stage: str) -> dict[str, str]:
     """
     found = {field.name: getattr(recipe, field.name) for field in fields(recipe) if field.name in WEIGHTY}
     own = recipe.stage(stage)
-    found |= {f"{stage}.{field.name}": getattr(own, field.name) for field in fields(own)}
+    found |= {f"{stage}.{field.name}": getattr(own, field.name) for field in fields(own) if field.name not in FREE}
     known = {field.name: field.default for field in fields(recipe)}
     known |= {f"{stage}.{field.name}": field.default for field in fields(own)}
     return {name: repr(value) for name, value in sorted(found.items()) if value != known[name]}
@@ -98,7 +103,7 @@ class Results:
         path = self.path(stage)
         weights = read_tensors(path)
         if self.recipe is not None:
-            check_architecture(weights, self.recipe.model, path)
+            check_architecture(weights, self.recipe.model, path, self.recipe.adapters)
         return weights
 
     def is_earlier(self, stage: str) -> bool:
@@ -132,10 +137,15 @@ class Results:
                 )
 
 
-def check_architecture(weights: Mapping[str, Tensor], model: str, path: Path) -> None:
-    """TrainingError: the weights are not those of the preset; the first difference is named."""
-    wanted = {name: tuple(t.shape) for name, t in Generator(PRESETS[model]).state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in weights.items()}
+def check_architecture(weights: Mapping[str, Tensor], model: str, path: Path, adapters: int = 0) -> None:
+    """TrainingError: the weights are not those of the preset, or no adapters of that rank on it; the first difference
+    is named."""
+    rank = rank_of(weights)
+    if rank != adapters:
+        have = f"adapters of rank {rank}" if rank else "a whole network"
+        need = f"adapters of rank {adapters} are" if adapters else "a whole network is"
+        raise TrainingError(f"{path} holds {have}, and {need} needed; give --adapters {rank}, or another file")
+    wanted, found = wanted_shapes(model, adapters), shapes(weights)
     if wanted == found:
         return
     name = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
@@ -143,3 +153,11 @@ def check_architecture(weights: Mapping[str, Tensor], model: str, path: Path) ->
         f"{path} holds weights of another architecture than {model}: {name} is {found.get(name, 'missing')} there and "
         f"{wanted.get(name, 'unknown')} in {model}; give a file of that preset, or another --model"
     )
+
+
+@cache
+def wanted_shapes(model: str, adapters: int) -> dict[str, tuple[int, ...]]:
+    """Of what a stage hands on, by name; nothing is allocated."""
+    with torch.device("meta"):
+        network = generator_of(config_of(model))
+        return shapes(dict(own_state(adapted(network, adapters) if adapters else network)))

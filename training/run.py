@@ -8,18 +8,19 @@ from pathlib import Path
 
 from duovsr_vs.engine.machine import machine_class
 from duovsr_vs.errors import OptionError
-from duovsr_vs.model.config import PRESETS
-from training.checkpoints import Checkpoints, TrainingError, read_facts, read_tensors, write_tensors
+from training.checkpoints import Checkpoints, TrainingError, read_facts, write_tensors
 from training.data.dataset import PackedClips
 from training.distributed import ALONE, World
+from training.families import config_of, has_learned_codec
 from training.loop import Loop, Place
 from training.plan import measured_peak
 from training.recipes import Recipe
-from training.results import Results, check_architecture, data_mark, differing, digest, fingerprint
+from training.results import Results, data_mark, differing, digest, fingerprint
 from training.samples import guidance_strip, strips
 from training.stages import CLASSES, build_stage
-from training.stages.base import START, Stage, Weights, build
+from training.stages.base import START, Stage, Weights
 from training.stages.guided import Guided
+from training.start import start_weights
 from training.stopping import at_once, later, stop_signals
 from training.validate import Validation
 from training.watch import Silent, Watcher
@@ -29,7 +30,7 @@ class Run:
     """A run folder, on each process of it.
 
     data: folder that `pack` wrote.  start: weights that the first stage begins with.  earlier: folder with results of
-    stages that this run has not made.  say: where lines for people go.
+    stages that this run has not made; a file is a start.  say: where lines for people go.
     """
 
     def __init__(
@@ -42,12 +43,19 @@ class Run:
         earlier: Path | None = None,
         world: World = ALONE,
     ):
+        if earlier is not None and earlier.is_file():
+            start, earlier = start or earlier, None
         self.recipe, self.data, self.out, self.world, self.start = recipe, data, out, world, start
         self.say: Callable[[str], None] = say if world.is_first else _silence
         self.results = Results(out, recipe, earlier)
         for name in recipe.stages:
-            share_of(recipe, name, world)
-        if PRESETS[recipe.model].codec == "learned" and "autoencoder" not in recipe.stages and start is earlier is None:
+            parts_of(recipe, name, world)
+        if recipe.adapters and start is None:
+            raise TrainingError(
+                f"adapters of rank {recipe.adapters} stand on weights that all networks share; name them by --from FILE"
+            )
+        is_new = "autoencoder" not in recipe.stages and start is earlier is None
+        if is_new and has_learned_codec(config_of(recipe.model)):
             raise TrainingError(
                 f"{recipe.model} has a learned codec, which nothing has trained: begin the recipe's --stages with "
                 "autoencoder, or give --start with weights whose codec is trained"
@@ -60,7 +68,7 @@ class Run:
     def validation(self) -> Validation:
         """Held-out clips, measured once for the base resampler."""
         if self._validation is None:
-            projections, count = PRESETS[self.recipe.model].back_projections, self.recipe.evaluate_clips
+            projections, count = config_of(self.recipe.model).back_projections, self.recipe.evaluate_clips
             self._validation = Validation(PackedClips(self.data, "val"), projections, count)
         return self._validation
 
@@ -101,7 +109,8 @@ class Run:
         folder = self.results.own(name).parent
         folder.mkdir(parents=True, exist_ok=True)
         stage = build_stage(name, self.recipe, handed, self.world)
-        facts = {"recipe": mark, "data": data_mark(self.train), "inputs": _digests(handed), "model": self.recipe.model}
+        inputs = _digests(handed, with_start=self.recipe.adapters > 0)
+        facts = {"recipe": mark, "data": data_mark(self.train), "inputs": inputs, "model": self.recipe.model}
         first = self._resume(stage, Checkpoints(folder / "checkpoints", self.world), facts)
         if self.world.is_first:
             (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
@@ -113,13 +122,13 @@ class Run:
         """What a stage starts from, by stage."""
         needs = CLASSES[name].needs_of(self.recipe)
         handed = {needed: self.results.weights(needed) for needed in needs}
-        if self.start is not None and needs and name == self.recipe.stages[0]:
+        is_first = name == self.recipe.stages[0]
+        if self.start is not None and needs and is_first and not self.recipe.adapters:
             raise TrainingError(
                 f"--start: {name} begins with the results of {' and '.join(needs)}; give those by --from"
             )
-        if self.start is not None and name == self.recipe.stages[0]:
-            handed[START] = read_tensors(self.start)
-            check_architecture(handed[START], self.recipe.model, self.start)
+        if self.start is not None and (is_first or self.recipe.adapters):
+            handed[START] = start_weights(self.start, self.recipe.model)
         return handed
 
     def _resume(self, stage: Stage, checkpoints: Checkpoints, facts: Mapping[str, str]) -> int:
@@ -169,8 +178,7 @@ class Run:
 
     def _show_guidance(self, stage: Guided, watcher: Silent) -> None:
         """What w changes in the picture, by the teacher that is distilled."""
-        alone = World(device=self.world.device)
-        teacher = build(self.recipe, self.results.weights("teacher"), alone, train=False)
+        teacher = stage.networks.alone(self.results.weights("teacher"))
         watcher.samples(stage.steps, {"guidance": guidance_strip(teacher, self.validation, stage.negative)})
 
     def _hand_on(self, stage: Stage, facts: Mapping[str, str]) -> None:
@@ -191,16 +199,22 @@ class Run:
         self.world.barrier()
 
 
-def _digests(handed: Mapping[str, Weights]) -> str:
-    return json.dumps({name: digest(weights) for name, weights in handed.items() if name != START}, sort_keys=True)
+def _digests(handed: Mapping[str, Weights], with_start: bool) -> str:
+    """Of what a stage starts from; adapters are nothing without the weights that they stand on."""
+    known = {name: digest(weights) for name, weights in handed.items() if with_start or name != START}
+    return json.dumps(known, sort_keys=True)
 
 
-def share_of(recipe: Recipe, stage: str, world: World) -> range:
-    """Slots of this rank in a stage's batch. TrainingError names the stage whose batch cannot be divided."""
+def parts_of(recipe: Recipe, stage: str, world: World) -> int:
+    """Parts of this rank's share of a stage's batch. TrainingError names the stage whose batch cannot be divided."""
+    settings, option = recipe.stage(stage), stage.replace("_", "-")
+    field = "batch"
     try:
-        return world.share(recipe.stage(stage).batch)
+        world.share(settings.batch)
+        field = "micro-batch"
+        return world.parts(settings.batch, settings.micro_batch)
     except OptionError as error:
-        raise TrainingError(f"--{stage.replace('_', '-')}.batch: {error}") from error
+        raise TrainingError(f"--{option}.{field}: {error}") from error
 
 
 def _silence(_: str) -> None:

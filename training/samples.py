@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.generator import Generator
-from duovsr_vs.model.resample import enlarge
+from duovsr_vs.model.resample import back_project, enlarge
 from training.batch import random_source
 from training.losses import guided_velocity
-from training.validate import Clip, Render, Sample, Validation, as_clip, as_frames, middle, upscale, with_ends
+from training.models import Model, run_noise, velocity, whole_clip
+from training.validate import Clip, Render, Sample, Validation, as_clip, as_frames, middle, shown, upscale
 
 SIDE = 256
 """HR pixels along each side of what is shown."""
@@ -35,7 +35,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 def strips(
-    generator: Generator,
+    generator: Model,
     validation: Validation,
     count: int = 3,
     seed: int = 0,
@@ -60,7 +60,7 @@ def strips(
 
 
 def guidance_strip(
-    teacher: Generator,
+    teacher: Model,
     validation: Validation,
     negative: int,
     weights: Sequence[float] = WEIGHTS,
@@ -101,30 +101,29 @@ def fixed(validation: Validation, count: int) -> list[Sample]:
 
 
 @torch.inference_mode()
-def base(generator: Generator, lr: Clip) -> Clip:
+def base(generator: Model, lr: Clip) -> Clip:
     """What the model adds its residual to: the base resampler's output, (t 4h 4w 3)."""
-    condition = generator.condition(with_ends(as_frames(lr)).to(generator.deviation.device))
-    return as_clip(enlarge(condition.base))
+    device = generator.deviation.device
+    return as_clip(enlarge(back_project(as_frames(lr).to(device), generator.config.back_projections)[0]))
 
 
 @torch.inference_mode()
 def sampled(
-    generator: Generator, lr: Clip, steps: int, seed: int = 0, negative: int | None = None, guidance: float = 0.0
+    generator: Model, lr: Clip, steps: int, seed: int = 0, negative: int | None = None, guidance: float = 0.0
 ) -> Clip:
     """`steps` Euler steps from noise, z_t' = z_t + (t' − t)·v, with guidance if there is a negative class."""
     device = generator.deviation.device
     best = torch.tensor([generator.config.best_class], device=device)
-    condition = generator.condition(with_ends(as_frames(lr)).to(device))
-    channels = generator.config.latent_channels
-    noise = torch.randn(1, 1, channels, *condition.gain.shape[3:], generator=random_source(seed, "validation"))
-    z = noise.to(device).expand(1, lr.shape[0], -1, -1, -1)
+    seen = whole_clip(generator, as_frames(lr))
+    condition = generator.condition(seen.to(device))
+    z = run_noise(generator, seen, random_source(seed, "validation"))
     for t, following in pairwise(flow.time_grid(steps).to(device)[:, None]):
-        v = generator.velocity(z, t, condition, best)
+        v = velocity(generator, z, t, condition, best)
         if negative is not None and guidance != 0:
-            v_negative = generator.velocity(z, t, condition, torch.full_like(best, negative))
+            v_negative = velocity(generator, z, t, condition, torch.full_like(best, negative))
             v = guided_velocity(v, v_negative, guidance)
         z = z + flow.expand(following - t, z) * v
-    return as_clip(enlarge(condition.base) + generator.decode(z, condition))
+    return shown(generator, z, condition, lr.shape[0])
 
 
 def strip(panels: Mapping[str, Clip]) -> Picture:

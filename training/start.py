@@ -30,10 +30,10 @@ def start_weights(path: Path, model: str) -> dict[str, Tensor]:
             "duovsr models convert TRANSFORMER --vae VAE -o base.safetensors"
         )
     check_architecture(weights, model, path)
-    return weights
+    return dict(weights)
 
 
-def one_set(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor] | dict[str, Tensor]:
+def one_set(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The detailed set of a model file's tensors, else the faithful one; what is no model file stays as it is."""
     for prefix in _SETS:
         found = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from duovsr_vs.metrics.suite import CHEAP, GroundTruth, score_clip
 from duovsr_vs.model.config import SCALE
-from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.resample import back_project, enlarge
 from training.batch import random_source
 from training.data.dataset import PackedClips
 from training.data.degrade import KINDS
+from training.models import Model, Seen, run_noise, whole_clip
 
 FRAMES = 4
 SIDE = 96
@@ -48,11 +48,6 @@ def as_clip(frames: Tensor) -> Clip:
     return (rearrange(frames, "1 t c h w -> t h w c").clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
 
 
-def with_ends(lr: Tensor) -> Tensor:
-    """The first and last frame repeated as neighbours: (1 t …) -> (1 t+2 …)."""
-    return torch.cat((lr[:, :1], lr, lr[:, -1:]), dim=1)
-
-
 def middle(clip: Clip, side: int) -> Clip:
     """Middle crop with at most `side` pixels along each axis, even."""
     h, w = (min(side, size) // 2 * 2 for size in clip.shape[1:3])
@@ -60,7 +55,7 @@ def middle(clip: Clip, side: int) -> Clip:
     return clip[:, top : top + h, left : left + w]
 
 
-Render = Callable[[Generator, Sample], Clip]
+Render = Callable[[Model, Sample], Clip]
 """What is shown of a model for a sample, (t 4h 4w 3) uint8."""
 
 
@@ -82,7 +77,7 @@ class Validation:
                 base = as_clip(enlarge(back_project(as_frames(lr), back_projections)[0]))
                 self.samples.append(Sample(kind, lr, hr, facts, score_clip(hr, lr, base, facts, CHEAP, STEP)))
 
-    def measure(self, generator: Generator, render: Render | None = None) -> dict[str, float]:
+    def measure(self, generator: Model, render: Render | None = None) -> dict[str, float]:
         """Mean of each measure per kind of LR, "kind/name"; "+kind/name" is the gain over the base resampler.
 
         render: what is measured instead of the student's output.
@@ -98,25 +93,28 @@ class Validation:
 
 
 @torch.inference_mode()
-def upscale(generator: Generator, lr: Clip, seed: int = 0) -> Clip:
+def upscale(generator: Model, lr: Clip, seed: int = 0) -> Clip:
     """One-step output of whole frames, (t 4h 4w 3) uint8."""
     device = generator.deviation.device
     quality = torch.tensor([generator.config.best_class], device=device)
-    condition = generator.condition(with_ends(as_frames(lr)).to(device))
-    noise = torch.randn(
-        1, 1, generator.config.latent_channels, *condition.gain.shape[3:], generator=random_source(seed, "validation")
-    )
-    x0 = generator.generate(noise.to(device).expand(1, lr.shape[0], -1, -1, -1), condition, quality)
-    return as_clip(enlarge(condition.base) + generator.decode(x0, condition))
+    seen = whole_clip(generator, as_frames(lr))
+    condition: Seen = generator.condition(seen.to(device))
+    x0 = generator.generate(run_noise(generator, seen, random_source(seed, "validation")), condition, quality)
+    return shown(generator, x0, condition, lr.shape[0])
+
+
+def shown(generator: Model, z: Tensor, condition: Seen, frames: int) -> Clip:
+    """The first frames of what latents stand for, (t 4h 4w 3) uint8."""
+    return as_clip((enlarge(condition.base) + generator.decode(z, condition))[:, :frames])
 
 
 @torch.inference_mode()
-def reconstructed(generator: Generator, sample: Sample) -> Clip:
+def reconstructed(generator: Model, sample: Sample) -> Clip:
     """The ground truth there and back through the codec: no student of that codec has more."""
     device = generator.deviation.device
-    condition = generator.condition(with_ends(as_frames(sample.lr)).to(device))
-    z = generator.encode(as_frames(sample.hr).to(device), condition)
-    return as_clip(enlarge(condition.base) + generator.decode(z, condition))
+    condition: Seen = generator.condition(whole_clip(generator, as_frames(sample.lr)).to(device))
+    z = generator.encode(whole_clip(generator, as_frames(sample.hr))[:, 1:-1].to(device), condition)
+    return shown(generator, z, condition, sample.lr.shape[0])
 
 
 def _cut(clip: Clip, side: int) -> Clip:

@@ -124,7 +124,8 @@ class Watcher(Silent):
         else:
             losses = [name for name in (*MAIN, *figures) if name in figures and name not in MACHINE]
             shown = _in_figures({name: figures[name] for name in list(dict.fromkeys(losses))[:ON_BAR]})
-            pace = f"{1 / max(seconds, 1e-9):.3g} it/s  {left}"
+            used = f"  MFU {figures['mfu']:.0%}" if "mfu" in figures else ""
+            pace = f"{1 / max(seconds, 1e-9):.3g} it/s{used}  {left}"
             self._bar.update(self._task, completed=step, shown=shown, pace=pace)
 
     def evaluation(self, step: int, scores: Mapping[str, float]) -> None:

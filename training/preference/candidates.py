@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from duovsr_vs.model.features import Condition
-from duovsr_vs.model.generator import Generator
 from training.batch import Batch
+from training.models import Model, base_latent, repeated
 from training.recipes import PreferenceRecipe
 
 
@@ -48,30 +47,25 @@ def _within(limits: tuple[float, float], draw: float) -> float:
     return low + (high - low) * draw
 
 
-def fresh_noise(like: Tensor, count: int, source: torch.Generator) -> Tensor:
-    """(count t c h w) standard normal, the same for all frames, as at run time; like: (1 t c h w)."""
-    noise = torch.randn(count, 1, *like.shape[2:], generator=source)
-    return noise.expand(-1, like.shape[1], -1, -1, -1).to(like)
-
-
-def repeated(condition: Condition, count: int) -> Condition:
-    """The condition of one sample, (1 …), for `count` candidates."""
-    c = condition
-    return Condition(*(x.expand(count, *x.shape[1:]) for x in (c.features, c.gain, c.missing, c.base)))
+def fresh_noise(sample: Batch, count: int, source: torch.Generator) -> Tensor:
+    """(count t c h w) standard normal as `noise_for` gives it; sample: a batch of one."""
+    frames = sample.z0.shape[1]
+    noise = torch.randn(count, 1 if sample.steady else frames, *sample.z0.shape[2:], generator=source)
+    return noise.expand(-1, frames, -1, -1, -1).to(sample.z0)
 
 
 @torch.no_grad()
 def make_candidates(
-    sources: Sequence[Generator],
-    regression: Generator | None,
+    sources: Sequence[Model],
+    regression: Model | None,
     sample: Batch,
     variations: Sequence[Variation],
     noise: Tensor,
 ) -> Tensor:
     """Latents of all candidates of one sample, (k t c h w) float32.
 
-    sources: the student and other weights.  regression: makes the c that gains are about, else they are about zero,
-    the base resampler.  sample: a batch of one.  noise: (k t c h w) of `fresh_noise`.
+    sources: the student and other weights.  regression: makes the c that gains are about, else they are about the
+    base resampler.  sample: a batch of one.  noise: (k t c h w) of `fresh_noise`.
     """
     best = sources[0].config.best_class
     scale, gain = (
@@ -85,8 +79,9 @@ def make_candidates(
             quality = torch.full((len(chosen),), best, device=noise.device)
             seen = repeated(sample.condition, len(chosen))
             made[chosen] = generator.generate((noise * scale)[chosen], seen, quality)
-    centre = torch.zeros_like(noise[:1])
-    if regression is not None:
+    if regression is None:
+        centre = base_latent(sources[0], sample.condition, noise[:1])
+    else:
         quality = torch.full((1,), best, device=noise.device)
         centre = regression.generate(noise[:1], sample.condition, quality)
     return torch.lerp(centre.expand_as(made), made, gain)

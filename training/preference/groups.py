@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from duovsr_vs.model.generator import Generator
 from training.batch import Batch, prepare, random_source
 from training.data.dataset import PackedClips
+from training.models import Model
 from training.preference.candidates import draw_variations, fresh_noise, make_candidates
 from training.preference.judge import Judge
 from training.preference.learned import Ranker
@@ -30,9 +30,9 @@ Arrays = dict[str, npt.NDArray[Any]]
 class Makers:
     """Who makes candidates and who judges them; all whole, on this process, without gradients."""
 
-    sources: Sequence[Generator]
+    sources: Sequence[Model]
     """The student, then other weights with the same ancestor."""
-    regression: Generator | None = None
+    regression: Model | None = None
     judge: Judge | None = None
     ranker: Ranker | None = None
 
@@ -114,7 +114,7 @@ class Judging:
         source = random_source(self.seed, "preference", "candidates", self.round, number)
         variations = draw_variations(self.settings, len(makers.sources), source)
         variations.append(variations[0])  # once more, to see what the seed alone changes
-        noise = fresh_noise(sample.z0, len(variations), source)
+        noise = fresh_noise(sample, len(variations), source)
         latents = make_candidates(makers.sources, makers.regression, sample, variations, noise)
         every = self._measures(arrays, sample, latents, makers)
         measures = {name: values[:-1] for name, values in every.items()}
@@ -132,6 +132,6 @@ class Judging:
         if makers.ranker is not None:
             found["model"] = np.array(makers.ranker.scores(frames))
         if makers.judge is not None:
-            noise = fresh_noise(sample.z0, 1, random_source(self.seed, "preference", "judge", self.round))
+            noise = fresh_noise(sample, 1, random_source(self.seed, "preference", "judge", self.round))
             found["logit"] = np.array(makers.judge.logits(latents, noise, sample))
         return found

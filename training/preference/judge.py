@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.generator import Generator
 from training.batch import Batch
 from training.checkpoints import read_tensors
 from training.discriminator import Discriminator, Scores, default_taps
+from training.models import Model
 
 TIME = 0.3
 """Noise level at which the heads look: enough to hide what tells a codec from a network, little enough to see detail.
@@ -26,11 +26,11 @@ class Judge:
     """Both score models of stage II and the heads on their features."""
 
     heads: Discriminator
-    real: Generator
-    fake: Generator
+    real: Model
+    fake: Model
 
     @classmethod
-    def read(cls, path: Path, taps: Scores, network: Callable[[Mapping[str, Tensor]], Generator]) -> Judge | None:
+    def read(cls, path: Path, taps: Scores, network: Callable[[Mapping[str, Tensor]], Model]) -> Judge | None:
         """From what stage II left behind; None if it left nothing, or not all three.
 
         taps: as in the recipe of stage II.  network: makes a frozen model of weights.

@@ -16,14 +16,14 @@ from duovsr_vs.metrics.fidelity import detail_energy, psnr_y
 from duovsr_vs.metrics.noreference import niqe
 from duovsr_vs.metrics.perceptual import MissingPluginError, ssimulacra2_frames
 from duovsr_vs.metrics.temporal import Motion, warping_error
-from duovsr_vs.model.generator import Generator
 from duovsr_vs.model.resample import enlarge
 from training.batch import Batch
 from training.data.degrade import KINDS
+from training.models import Model
 from training.validate import as_clip
 
 
-def decoded(generator: Generator, latents: Tensor, sample: Batch) -> list[Clip]:
+def decoded(generator: Model, latents: Tensor, sample: Batch) -> list[Clip]:
     """Frames (t 4h 4w 3) uint8 of each candidate's latents (k t c h w); sample: the batch of one that they are for."""
     base = enlarge(sample.condition.base)
     return [as_clip(base + generator.decode(x[None], sample.condition)) for x in latents]

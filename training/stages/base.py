@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.config import PRESETS
+from duovsr_vs.model.family import generator_of
 from duovsr_vs.model.features import frames_of
-from duovsr_vs.model.generator import Generator
 from training.batch import Batch
 from training.data.dataset import PackedClips
 from training.distributed import ALONE, World, settle, shard, whole
+from training.families import WAN, config_of, family_of
 from training.learner import Learner
+from training.lora import adapted, load_own, own_state
 from training.losses import consistency_loss, distillation_loss, robust_latent_loss, temporal_loss
+from training.models import Model, encoder_of, in_pixels
 from training.recipes import Recipe, StageRecipe
 from training.validate import Clip, Sample, upscale
 
@@ -35,25 +37,56 @@ def build(
     world: World = ALONE,
     train: bool = True,
     gather: str | None = None,
-) -> Generator:
+    base: Model | None = None,
+) -> Model:
     """The recipe's model, from weights or from its seed, sharded over the ranks.
 
     train False: it gets no gradient.  gather: type of the weights that ranks send each other, None: the recipe's.
+    base: frozen weights that it shares; it has adapters of its own, and `weights` are those.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        generator = Generator(PRESETS[recipe.model])
-    if weights is not None:
+        generator = generator_of(config_of(recipe.model)) if base is None else adapted(base, recipe.adapters)
+    if weights is not None and base is None:
         generator.load_state_dict(weights)
+    elif weights is not None:
+        load_own(generator, weights)
     generator.freeze_codec()
-    generator.network.recompute = recipe.recompute and train
+    generator.network.recompute = recipe.recompute
     if not train:
         generator.eval().requires_grad_(False)
     generator.to(world.device)
     if world.size == 1:
-        return generator.to(memory_format=torch.channels_last)
+        is_flat = family_of(generator.config) is not WAN  # its convolutions are 3-D
+        return generator.to(memory_format=torch.channels_last) if is_flat else generator
     shard(generator, world, gather or recipe.gather)  # slices of weights must be contiguous
     return generator
+
+
+class Networks:
+    """Builds the networks of a stage: each with weights of its own, or all with adapters on one set of frozen ones.
+
+    handed: results of earlier stages by name; under START what the run begins with, which is what all share where the
+    recipe has adapters.
+    """
+
+    def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
+        self.recipe, self.handed, self.world = recipe, handed, world
+        alone = World(device=world.device)
+        self.base = build(recipe, handed.get(START), alone, train=False) if recipe.adapters else None
+
+    def first(self, *names: str) -> Weights | None:
+        """The result of the first of these stages that is there; None: the stage starts anew, or on `base`."""
+        names = names if self.base is not None else (*names, START)
+        return next((self.handed[name] for name in names if name in self.handed), None)
+
+    def make(self, weights: Weights | None, train: bool = True, gather: str | None = None) -> Model:
+        """A network over all ranks, arguments as those of `build`."""
+        return build(self.recipe, weights, self.world, train, gather, self.base)
+
+    def alone(self, weights: Mapping[str, Tensor]) -> Model:
+        """A whole frozen copy on this process."""
+        return build(self.recipe, dict(weights), World(device=self.world.device), train=False, base=self.base)
 
 
 class Stage(ABC):
@@ -72,26 +105,24 @@ class Stage(ABC):
     names: tuple[str, ...] = ()
     """Samples of the last batch, of a stage that makes its own."""
 
-    def __init__(self, recipe: Recipe, settings: StageRecipe, student: Generator, world: World = ALONE):
-        self.recipe, self.seed, self.world = recipe, recipe.seed, world
-        self.common = settings
-        self.student = student
+    def __init__(self, networks: Networks, settings: StageRecipe, student: Model):
+        self.networks, self.recipe, self.world = networks, networks.recipe, networks.world
+        self.seed, self.common, self.student = self.recipe.seed, settings, student
+        self.parts = self.world.parts(settings.batch, settings.micro_batch)
+        """Batches that come for one of the global batch: their gradients are added up."""
         self.steps = settings.steps
         self.learners = {"student": self.learner(student, settings.learning_rate, settings.steps)}
-        self.kept: dict[str, Generator] = {}
+        self.kept: dict[str, Model] = {}
         """Networks that are not trained but change during the stage."""
-        self.energy = student.energy if recipe.loss == "robust" else torch.ones_like(student.energy)
+        self.energy = student.energy if self.recipe.loss == "robust" else torch.ones_like(student.energy)
         """(c 1 1): what an error of each latent channel counts; 1 in the paper."""
+        self.encoder = encoder_of(student, self.recipe.bf16)
+        """What makes the latents of batches."""
 
     @classmethod
     def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
         """Stages whose results this one starts from."""
         return ()
-
-    @property
-    def encoder(self) -> Generator:
-        """What makes the latents of batches."""
-        return self.student
 
     def learner(self, network: torch.nn.Module, peak: float, steps: int) -> Learner:
         """A learner with the stage's common settings."""
@@ -112,9 +143,28 @@ class Stage(ABC):
 
     @abstractmethod
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
-        """One update of the student; takes `batches_per_step` batches. Returns what is worth logging."""
+        """One update of the student; takes `batches_per_step` batches, each in `parts`. Returns what to log."""
 
-    def render(self, generator: Generator, sample: Sample) -> Clip:
+    def next_batch(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The parts of the next batch."""
+        return [next(batches) for _ in range(self.parts)]
+
+    def descend(self, name: str, step: int, losses: Iterable[tuple[Tensor, Figures]]) -> Figures:
+        """One update of a learner by the losses of the parts of a batch, one graph at a time.
+
+        Returns the means of their figures, and the gradient's norm as "gradient".
+        """
+        found: list[Figures] = []
+
+        def graphs() -> Iterator[Tensor]:
+            for loss, figures in losses:
+                found.append(figures)
+                yield loss
+
+        gradient = self.learners[name].update(graphs(), step, self.parts)
+        return {**mean_of(found), "gradient": gradient}
+
+    def render(self, generator: Model, sample: Sample) -> Clip:
         """What evaluations and pictures show of the student, (t 4h 4w 3)."""
         return upscale(generator, sample.lr)
 
@@ -132,7 +182,9 @@ class Stage(ABC):
             for name, tensor in learner.state().items()
         }
         for key, network in self.kept.items():
-            out |= {f"{key}.{name}": tensor.detach() for name, tensor in settle(network).named_parameters()}
+            own = dict(own_state(settle(network)))
+            weights = dict(network.named_parameters())
+            out |= {f"{key}.{name}": tensor.detach() for name, tensor in weights.items() if name in own}
         return out
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -143,16 +195,16 @@ class Stage(ABC):
 
     def result(self) -> Weights:
         """Averaged weights of the student: what the stage hands on. With several ranks a collective operation."""
-        fixed = {name: whole(t) for name, t in settle(self.student).state_dict().items()}
+        fixed = {name: whole(t) for name, t in own_state(settle(self.student))}
         return {**fixed, **self.learners["student"].result()}
 
     def extras(self) -> dict[str, Weights]:
         """What else later stages may use, by file name."""
         return {}
 
-    def averaged(self) -> Generator:
+    def averaged(self) -> Model:
         """A whole copy of the student with the averaged weights, on this process."""
-        return build(self.recipe, self.result(), World(device=self.world.device), train=False)
+        return self.networks.alone(self.result())
 
     # -- losses -----------------------------------------------------------------------------------------------------
 
@@ -160,20 +212,22 @@ class Stage(ABC):
         """Weighted temporal and consistency losses of a clean estimate, in pixels; those of weight 0 are left out."""
         if not self.common.temporal and not self.common.consistency:
             return x0.new_zeros(()), {}
-        y = self.student.coefficients(x0, batch.condition)
+        student, condition = in_pixels(self.student, batch.condition)
+        y = student.coefficients(x0, condition)
         with torch.no_grad():
-            truth = self.student.coefficients(batch.z0, batch.condition)
+            truth = student.coefficients(batch.z0, condition)
         return self.picture_terms(y, truth, batch)
 
     def picture_terms(self, y: Tensor, truth: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
         """`pixel_terms` of normalised coefficients."""
         total, figures = y.new_zeros(()), {}
+        student, condition = in_pixels(self.student, batch.condition)
         if self.common.temporal:
-            error = self.student.pixels(y - truth, batch.condition)
+            error = student.pixels(y - truth, condition)
             flicker = temporal_loss(error, batch.flow, batch.mask)
             total, figures["temporal"] = total + self.common.temporal * flicker, float(flicker.detach())
         if self.common.consistency:
-            mismatch = frames_of(self.student.mismatch(y, batch.condition), y.shape[1])
+            mismatch = frames_of(student.mismatch(y, condition), y.shape[1])
             missed = consistency_loss(mismatch, batch.clean)
             total, figures["consistency"] = total + self.common.consistency * missed, float(missed.detach())
         return total, figures
@@ -197,3 +251,10 @@ class Stage(ABC):
     def velocity_weight(self, t: Tensor) -> Tensor:
         """What turns an error of x̂0 into one of v (1/t), or of F (√d/t) with the robust loss; (b,)."""
         return flow.error_weight(t) if self.recipe.loss == "robust" else 1 / t
+
+
+def mean_of(found: Sequence[Figures]) -> Figures:
+    """Of each figure over the parts that have it."""
+    names = dict.fromkeys(name for figures in found for name in figures)
+    every = {name: [figures[name] for figures in found if name in figures] for name in names}
+    return {name: sum(values) / len(values) for name, values in every.items()}

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.generator import Generator
-from training.batch import Batch, random_source, shared_noise, uniform
+from training.batch import Batch, noise_for, random_source, uniform
 from training.discriminator import Discriminator, default_taps
 from training.distributed import ALONE, Taps, World, settle, shard, whole
+from training.lora import own_state
 from training.losses import (
     distribution_matching_loss,
     feature_matching_loss,
@@ -20,8 +20,9 @@ from training.losses import (
     hinge_generator_loss,
     smoothness_penalty,
 )
+from training.models import Model
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build
+from training.stages.base import Figures, Networks, Stage, Weights
 
 RATIO_EVERY = 25
 """Student updates between two measurements of how the two streams' gradients compare."""
@@ -32,13 +33,14 @@ PERTURBATION = 0.1
 @contextmanager
 def held(*networks: nn.Module) -> Iterator[None]:
     """Gradients go through these networks, not into them."""
-    for network in networks:
-        network.requires_grad_(False)
+    trained = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for network in networks:
-            network.requires_grad_(True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def blend(a: Weights, b: Weights, share: float) -> Weights:
@@ -60,12 +62,13 @@ class DualStream(Stage):
         start = handed[settings.student_from]
         if settings.start_blend < 1:
             start = blend(handed["regression"], start, settings.start_blend)
-        super().__init__(recipe, settings, build(recipe, start, world), world)
+        networks = Networks(recipe, handed, world)
+        super().__init__(networks, settings, networks.make(start))
         self.settings = settings
         self.batches_per_step = settings.aux_per_student + 1
         scores = handed[settings.scores_from]
-        self.real = build(recipe, scores, world, train=False, gather="float32")
-        self.fake = build(recipe, scores, world, gather="float32").eval()
+        self.real = networks.make(scores, train=False, gather="float32")
+        self.fake = networks.make(scores, gather="float32").eval()
         config = self.student.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
@@ -101,10 +104,10 @@ class DualStream(Stage):
     def generated(self, batch: Batch, *names: object) -> Tensor:
         """x̂ = G(ε)."""
         with self.autocast():
-            return self.student.generate(shared_noise(batch, self.seed, *names), batch.condition, batch.quality)
+            return self.student.generate(noise_for(batch, self.seed, *names), batch.condition, batch.quality)
 
     def look(
-        self, score: Generator, z: Tensor, t: Tensor, batch: Batch, precise: bool = True
+        self, score: Model, z: Tensor, t: Tensor, batch: Batch, precise: bool = True
     ) -> tuple[Tensor, list[Tensor]]:
         """Clean estimate and the heads' features of a score model for noised latents.
 
@@ -117,17 +120,19 @@ class DualStream(Stage):
 
     # -- auxiliary update ---------------------------------------------------------------------------------------
 
-    def auxiliary(self, index: int, batch: Batch) -> Figures:
-        """One update of the fake score on what the student makes, and of the heads."""
+    def auxiliary(self, index: int, *parts: Batch) -> Figures:
+        """One update of the fake score on what the student makes, and of the heads; parts: of one batch."""
         with torch.no_grad():
-            x = self.generated(batch, "aux", index)
-        figures = {"fake": self.update_fake(index, x, batch)}
-        return figures | self.update_heads(index, x, batch) if self.plays else figures
+            made = [(self.generated(batch, "aux", index), batch) for batch in parts]
+        figures = self.descend("fake", index, (self.fake_loss(index, x, batch) for x, batch in made))
+        if self.plays:
+            figures |= self.descend("heads", index, (self.heads_loss(index, x, batch) for x, batch in made))
+        return figures
 
-    def update_heads(self, index: int, x: Tensor, batch: Batch) -> Figures:
+    def heads_loss(self, index: int, x: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
         """The heads learn to tell x̂ from the ground truth, both noised, by features that get no gradient."""
         t = self.times(batch, self.settings.low, self.settings.high, "heads", index)
-        noise = shared_noise(batch, self.seed, "heads", index)
+        noise = noise_for(batch, self.seed, "heads", index)
         with torch.no_grad():
             noised = [flow.interpolate(clean, noise, t) for clean in (batch.z0, x)]
             seen = [
@@ -138,9 +143,8 @@ class DualStream(Stage):
         loss = hinge_discriminator_loss(real, fake)
         if self.settings.smoothness:
             loss = loss + self.settings.smoothness * self.roughness(index, seen[0], real, batch)
-        self.learners["heads"].update(loss, index)
         saturated = ((real > 1).float().mean() + (fake < -1).float().mean()) / 2
-        return {
+        return loss, {
             "heads": float(loss.detach()),
             "d_real": float(real.detach().mean()),
             "d_fake": float(fake.detach().mean()),
@@ -165,15 +169,14 @@ class DualStream(Stage):
         draws = [torch.randn(frames, *tap.shape[1:], generator=source) for source in sources]
         return torch.cat(draws).to(tap)
 
-    def update_fake(self, index: int, x: Tensor, batch: Batch) -> float:
+    def fake_loss(self, index: int, x: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
         """The fake score learns to denoise the student's output, with the loss that the real score was trained with."""
         t = self.times(batch, 0.02, 1.0, "fake", index)
-        z = flow.interpolate(x, shared_noise(batch, self.seed, "fake", index), t)
+        z = flow.interpolate(x, noise_for(batch, self.seed, "fake", index), t)
         with self.autocast():
             x0 = self.fake.denoise(z, t, batch.condition, batch.quality)
         loss = self.latent_loss(x0, x, t)
-        self.learners["fake"].update(loss, index)
-        return float(loss.detach())
+        return loss, {"fake": float(loss.detach())}
 
     # -- student update -----------------------------------------------------------------------------------------
 
@@ -185,7 +188,7 @@ class DualStream(Stage):
     def streams(self, step: int, x: Tensor, batch: Batch) -> dict[str, Tensor]:
         """L_DMD, L_G and L_FM of generated latents; gradients reach x through both score models' activations."""
         t = self.times(batch, self.settings.low, self.settings.high, "student", step)
-        noise = shared_noise(batch, self.seed, "shared", step)
+        noise = noise_for(batch, self.seed, "shared", step)
         z_fake = flow.interpolate(x, noise, t)
         with torch.set_grad_enabled(self.plays):
             x_real, real_taps = self.look(self.real, z_fake, t, batch)
@@ -201,24 +204,28 @@ class DualStream(Stage):
             terms["features"] = feature_matching_loss(self.heads.seen(real_taps, fake_taps), self.heads.seen(*paired))
         return terms
 
-    def update_student(self, step: int, batch: Batch) -> Figures:
-        """One update of the student."""
-        s = self.settings
-        weights = {"dmd": self.matching(step), "gan": s.adversarial, "features": s.feature}
+    def update_student(self, step: int, *parts: Batch) -> Figures:
+        """One update of the student; parts: of one batch."""
         with held(self.fake, self.heads):
-            x = self.generated(batch, self.name, step)
-            figures: Figures = {}
-            if step % RATIO_EVERY == 0 and self.matches and s.adversarial > 0:
-                figures["ratio"] = self.gradient_ratio(step, x, batch)
-            terms = self.streams(step, x, batch)
-            figures |= {name: float(term.detach()) for name, term in terms.items()}
-            latent = self.latent_loss(x, batch.z0, torch.ones(len(batch.slots), device=x.device))
-            pixels, more = self.pixel_terms(x, batch)
-            loss = sum((weights[name] * term for name, term in terms.items()), s.paired * latent + pixels)
-            figures["gradient"] = self.learners["student"].update(loss, step)
+            figures = self.descend("student", step, (self.student_loss(step, batch) for batch in parts))
         for name in ("fake", "heads"):  # sharded weights collect gradients although they are held
             self.learners[name].forget_gradients()
-        return figures | {"latent": float(latent.detach()), **more}
+        return figures
+
+    def student_loss(self, step: int, batch: Batch) -> tuple[Tensor, Figures]:
+        """Of one part of a batch."""
+        s = self.settings
+        weights = {"dmd": self.matching(step), "gan": s.adversarial, "features": s.feature}
+        x = self.generated(batch, self.name, step)
+        figures: Figures = {}
+        if step % RATIO_EVERY == 0 and self.matches and s.adversarial > 0:
+            figures["ratio"] = self.gradient_ratio(step, x, batch)
+        terms = self.streams(step, x, batch)
+        figures |= {name: float(term.detach()) for name, term in terms.items()}
+        latent = self.latent_loss(x, batch.z0, torch.ones(len(batch.slots), device=x.device))
+        pixels, more = self.pixel_terms(x, batch)
+        loss = sum((weights[name] * term for name, term in terms.items()), s.paired * latent + pixels)
+        return loss, figures | {"latent": float(latent.detach()), **more}
 
     def gradient_ratio(self, step: int, x: Tensor, batch: Batch) -> float:
         """‖∂λ_G L_G/∂x̂‖ / ‖∂λ_D L_DMD/∂x̂‖: what carries over between settings, unlike the λ's.
@@ -235,8 +242,8 @@ class DualStream(Stage):
         figures: Figures = {}
         count = self.settings.aux_per_student
         for k in range(count):
-            figures |= self.auxiliary(step * count + k, next(batches))
-        return figures | self.update_student(step, next(batches))
+            figures |= self.auxiliary(step * count + k, *self.next_batch(batches))
+        return figures | self.update_student(step, *self.next_batch(batches))
 
     def extras(self) -> dict[str, Weights]:
         """The heads and both score models: the preference stage may ask them."""
@@ -245,7 +252,7 @@ class DualStream(Stage):
             "heads": {
                 f"{key}.{name}": whole(tensor)
                 for key, part in parts.items()
-                for name, tensor in settle(part).state_dict().items()
+                for name, tensor in own_state(settle(part))
             }
         }
 

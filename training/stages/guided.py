@@ -9,12 +9,13 @@ from torch import Tensor
 
 from duovsr_vs.model import flow
 from duovsr_vs.model.config import NULL_CLASS
-from duovsr_vs.model.generator import Generator
-from training.batch import SOFT_CLASS, Batch, shared_noise, uniform
+from training.batch import Batch, noise_for, uniform
 from training.distributed import ALONE, World
+from training.families import SOFT_CLASS
 from training.losses import guided_velocity
+from training.models import Model, velocity
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build
+from training.stages.base import Figures, Networks, Stage, Weights
 from training.stages.teacher import SMALLEST
 
 
@@ -25,8 +26,9 @@ class Guided(Stage):
     shown_steps = 4
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
-        super().__init__(recipe, recipe.guided, build(recipe, handed["teacher"], world), world)
-        self.teacher = build(recipe, handed["teacher"], world, train=False)
+        networks = Networks(recipe, handed, world)
+        super().__init__(networks, recipe.guided, networks.make(handed["teacher"]))
+        self.teacher = networks.make(handed["teacher"], train=False)
         self.negative = SOFT_CLASS if recipe.guided.negative == "soft" else NULL_CLASS
 
     @classmethod
@@ -34,22 +36,27 @@ class Guided(Stage):
         return ("teacher",)
 
     @torch.no_grad()
-    def target(self, teacher: Generator, z_t: Tensor, t: Tensor, batch: Batch) -> tuple[Tensor, float]:
+    def target(self, teacher: Model, z_t: Tensor, t: Tensor, batch: Batch) -> tuple[Tensor, float]:
         """x̂_cfg = z_t − t·v_cfg, float32, and ‖v_c − v_neg‖/‖v_c‖: how much there is to guide with."""
         with self.autocast():
-            v_class = teacher.velocity(z_t, t, batch.condition, batch.quality)
-            v_negative = teacher.velocity(z_t, t, batch.condition, torch.full_like(batch.quality, self.negative))
+            v_class, v_negative = (
+                velocity(teacher, z_t, t, batch.condition, quality)
+                for quality in (batch.quality, torch.full_like(batch.quality, self.negative))
+            )
         share = float((v_class - v_negative).norm() / v_class.norm())
         return flow.x0_from_velocity(z_t, guided_velocity(v_class, v_negative, self.recipe.guided.guidance), t), share
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
-        batch, settings = next(batches), self.recipe.guided
+        return self.descend("student", step, (self.loss(step, batch) for batch in self.next_batch(batches)))
+
+    def loss(self, step: int, batch: Batch) -> tuple[Tensor, Figures]:
+        """Of one part of a batch."""
+        settings = self.recipe.guided
         t = flow.shift_time(uniform(batch, self.seed, self.name, "t", step), settings.shift)
         t = SMALLEST + (1 - SMALLEST) * t
-        z_t = flow.interpolate(batch.z0, shared_noise(batch, self.seed, self.name, step), t)
+        z_t = flow.interpolate(batch.z0, noise_for(batch, self.seed, self.name, step), t)
         target, share = self.target(self.teacher, z_t, t, batch)
         with self.autocast():
             x0 = self.student.denoise(z_t, t, batch.condition, batch.quality)
         loss = self.distillation(x0, target, t)
-        gradient = self.learners["student"].update(loss, step)
-        return {"velocity": float(loss.detach()), "gradient": gradient, "guidance": share}
+        return loss, {"velocity": float(loss.detach()), "guidance": share}

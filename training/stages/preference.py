@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.generator import Generator
-from training.batch import Batch, prepare, shared_noise, uniform
+from training.batch import Batch, noise_for, prepare, uniform
 from training.checkpoints import read_tensors
 from training.data.dataset import PackedClips
 from training.distributed import ALONE, World, settle, whole
+from training.lora import own_state
 from training.losses import anchor_loss, denoising_error, preference_loss
+from training.models import Model, velocity
 from training.preference.groups import Makers
 from training.preference.judge import Judge
 from training.preference.learned import ranker_of
 from training.preference.pairs import Chosen
 from training.preference.rounds import Rounds, mark, round_of
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build
+from training.stages.base import Figures, Networks, Stage, Weights
 from training.stages.dual_stream import DualStream, blend
 
 RANKER = "ranker.safetensors"
@@ -41,9 +42,11 @@ class Preference(Stage):
     batches_per_step = 0
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
-        super().__init__(recipe, recipe.preference, build(recipe, handed["dual_stream"], world), world)
-        self.settings, self.handed = recipe.preference, dict(handed)
-        self.reference = build(recipe, handed["dual_stream"], world, train=False)
+        networks = Networks(recipe, handed, world)
+        super().__init__(networks, recipe.preference, networks.make(handed["dual_stream"]))
+        self.settings = recipe.preference
+        self.handed = {name: handed[name] for name in self.needs_of(recipe) if name in handed}
+        self.reference = networks.make(handed["dual_stream"], train=False)
         self.before = {name: t.clone() for name, t in self.learners["student"].average.items()}
         """The weight average as it was when Δ_w became positive."""
         self.streak = torch.zeros(())
@@ -76,9 +79,7 @@ class Preference(Stage):
     def makers(self, student: Mapping[str, Tensor], late: Sequence[Path], heads: Path) -> Makers:
         """The student, points on its way and on the detail dial, and who judges; whole copies on this process."""
 
-        def network(weights: Mapping[str, Tensor]) -> Generator:
-            return build(self.recipe, dict(weights), World(device=self.world.device), train=False)
-
+        network = self.networks.alone
         others = [read_tensors(path) for path in late]
         regression = self.handed.get("regression")
         if regression is not None:
@@ -89,15 +90,16 @@ class Preference(Stage):
             judge=Judge.read(heads, self.recipe.dual_stream.taps, network),
         )
 
-    def pairs_for(self, step: int) -> tuple[Batch, Chosen]:
-        """This rank's samples of an update, and their winners and losers."""
+    def pairs_for(self, step: int, part: int = 0) -> tuple[Batch, Chosen]:
+        """A part of this rank's samples of an update, and their winners and losers."""
         assert self.rounds is not None, "prepare comes first"
         if step > 0 and round_of(step, self.settings) == step:
-            self.rounds.begin(step, {name: whole(t) for name, t in settle(self.student).state_dict().items()})
-        pairs, slots = self.rounds.pairs(step), self.world.share(self.settings.batch)
+            self.rounds.begin(step, {name: whole(t) for name, t in own_state(settle(self.student))})
+        pairs, slots = self.rounds.pairs(step), self.world.slots(self.settings.batch, self.parts, part)
         numbers = pairs.order(self.seed, step * self.settings.batch + slots.start, len(slots))
         self.names = tuple(f"pair {n} of {pairs.path.name}" for n in numbers)
-        batch = prepare(self.encoder, pairs.arrays(numbers), self.seed, step, 0, 0, slots.start, self.names)
+        arrays = pairs.arrays(numbers)
+        batch = prepare(self.encoder, arrays, self.seed, step, soft=0, drop=0, first_slot=slots.start, names=self.names)
         return batch, pairs.chosen(numbers).to(batch.z0)
 
     # -- losses -------------------------------------------------------------------------------------------------
@@ -109,11 +111,11 @@ class Preference(Stage):
         between = s.low + (1 - s.low) * uniform(batch, self.seed, self.name, "t", step)
         return torch.where(at_one, 1.0, between)
 
-    def errors(self, network: Generator, x: Tensor, noise: Tensor, t: Tensor, batch: Batch) -> Tensor:
+    def errors(self, network: Model, x: Tensor, noise: Tensor, t: Tensor, batch: Batch) -> Tensor:
         """e(θ, x), (b,); in float32, since what counts are small differences of it, but for weights that were gathered
         in bfloat16."""
         with self.autocast(self.recipe.gather == "bfloat16" and self.world.size > 1):
-            v = network.velocity(flow.interpolate(x, noise, t), t, batch.condition, batch.quality)
+            v = velocity(network, flow.interpolate(x, noise, t), t, batch.condition, batch.quality)
         return denoising_error(v, x, noise, self.energy)
 
     def difference(self, x: Tensor, noise: Tensor, t: Tensor, batch: Batch) -> Tensor:
@@ -131,8 +133,21 @@ class Preference(Stage):
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
         if self.finished:
             return {"stopped": 1.0}
-        batch, pair = self.pairs_for(step)
-        noise, t = shared_noise(batch, self.seed, self.name, step), self.times(batch, step)
+        figures = self.descend("student", step, self.losses(step))
+        return {**figures, "stopped": float(self.stop())}
+
+    def losses(self, step: int) -> Iterator[tuple[Tensor, Figures]]:
+        """Of the parts of a batch. After the last, and before the weights change, it is counted how winners fare."""
+        worse = 0.0
+        for part in range(self.parts):
+            loss, figures = self.loss(step, *self.pairs_for(step, part))
+            worse += figures["delta_w"] / self.parts
+            yield loss, figures
+        self.count(worse)
+
+    def loss(self, step: int, batch: Batch, pair: Chosen) -> tuple[Tensor, Figures]:
+        """Of one part of a batch."""
+        noise, t = noise_for(batch, self.seed, self.name, step), self.times(batch, step)
         delta_w, delta_l = (self.difference(x, noise, t, batch) for x in (pair.winner, pair.loser))
         preference = preference_loss(delta_w, delta_l, self.settings.beta)
         with self.autocast():
@@ -146,10 +161,7 @@ class Preference(Stage):
             "delta_l": float(delta_l.detach().mean()),
             "accuracy": float((delta_w < delta_l).float().mean()),
         }
-        self.count(figures["delta_w"])
-        loss = preference + self.settings.anchor * anchor + pixels
-        figures["gradient"] = self.learners["student"].update(loss, step)
-        return {**figures, "stopped": float(self.stop())}
+        return preference + self.settings.anchor * anchor + pixels, figures
 
     # -- early stop ---------------------------------------------------------------------------------------------
 

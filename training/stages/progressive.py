@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from duovsr_vs.model import flow
-from duovsr_vs.model.generator import Generator
-from training.batch import Batch, shared_noise, uniform
+from training.batch import Batch, noise_for, uniform
 from training.distributed import ALONE, World, settle
 from training.losses import two_step_velocity
+from training.models import Model, velocity
 from training.recipes import Recipe
-from training.stages.base import Figures, Stage, Weights, build
+from training.stages.base import Figures, Networks, Stage, Weights
 
 
 class Progressive(Stage):
@@ -22,9 +22,10 @@ class Progressive(Stage):
     name = "progressive"
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
-        super().__init__(recipe, recipe.progressive, build(recipe, handed["guided"], world), world)
+        networks = Networks(recipe, handed, world)
+        super().__init__(networks, recipe.progressive, networks.make(handed["guided"]))
         self.steps = recipe.progressive.steps * recipe.progressive.rounds
-        self.teacher = build(recipe, handed["guided"], world, train=False)
+        self.teacher = networks.make(handed["guided"], train=False)
         self.kept["teacher"] = self.teacher
 
     @classmethod
@@ -45,25 +46,29 @@ class Progressive(Stage):
                     parameter.copy_(student.average[name])
 
     @torch.no_grad()
-    def target(self, teacher: Generator, z_t: Tensor, times: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Tensor:
+    def target(self, teacher: Model, z_t: Tensor, times: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Tensor:
         """x̂* = z_t − t·v*; times: t > t' > t''."""
         with self.autocast():
-            v_star = two_step_velocity(lambda z, t: teacher.velocity(z, t, batch.condition, batch.quality), z_t, times)
+            v_star = two_step_velocity(lambda z, t: velocity(teacher, z, t, batch.condition, batch.quality), z_t, times)
         return flow.x0_from_velocity(z_t, v_star, times[0])
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
-        batch, settings = next(batches), self.recipe.progressive
-        within, count = step % settings.steps, self.student_steps(step)
+        within, count = step % self.recipe.progressive.steps, self.student_steps(step)
         if within == 0 and step > 0:
             self.begin_round()
+        losses = (self.loss(step, batch) for batch in self.next_batch(batches))
+        return {**self.descend("student", within, losses), "steps": count}
+
+    def loss(self, step: int, batch: Batch) -> tuple[Tensor, Figures]:
+        """Of one part of a batch."""
+        settings, count = self.recipe.progressive, self.student_steps(step)
         k = (uniform(batch, self.seed, self.name, "k", step) * count).long().clamp_max(count - 1)
         grid = flow.time_grid(2 * count, settings.shift).to(k.device)
         times = (grid[2 * k], grid[2 * k + 1], grid[2 * k + 2])
-        z_t = flow.interpolate(batch.z0, shared_noise(batch, self.seed, self.name, step), times[0])
+        z_t = flow.interpolate(batch.z0, noise_for(batch, self.seed, self.name, step), times[0])
         target = self.target(self.teacher, z_t, times, batch)
         with self.autocast():
             x0 = self.student.denoise(z_t, times[0], batch.condition, batch.quality)
         loss = self.distillation(x0, target, times[0])
         terms, figures = self.pixel_terms(x0, batch)
-        gradient = self.learners["student"].update(loss + terms, within)
-        return {"velocity": float(loss.detach()), **figures, "gradient": gradient, "steps": count}
+        return loss + terms, {"velocity": float(loss.detach()), **figures}

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from duovsr_vs.model import flow
-from training.batch import Batch, shared_noise, uniform
+from training.batch import Batch, noise_for, uniform
 from training.distributed import ALONE, World
 from training.recipes import Recipe
-from training.stages.base import START, Figures, Stage, Weights, build
+from training.stages.base import Figures, Networks, Stage, Weights
 
 SMALLEST = 0.02
 """Least t: below it z_t is the target itself."""
@@ -26,8 +26,8 @@ class Teacher(Stage):
     shown_steps = 4
 
     def __init__(self, recipe: Recipe, handed: Mapping[str, Weights], world: World = ALONE):
-        weights = next((handed[name] for name in (*BEFORE, START) if name in handed), None)
-        super().__init__(recipe, recipe.teacher, build(recipe, weights, world), world)
+        networks = Networks(recipe, handed, world)
+        super().__init__(networks, recipe.teacher, networks.make(networks.first(*BEFORE)))
         self.soft, self.drop = recipe.teacher.soft, recipe.teacher.drop
 
     @classmethod
@@ -45,10 +45,12 @@ class Teacher(Stage):
         return torch.where(only, 1.0, t)
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
-        batch = next(batches)
+        return self.descend("student", step, (self.loss(step, batch) for batch in self.next_batch(batches)))
+
+    def loss(self, step: int, batch: Batch) -> tuple[Tensor, Figures]:
+        """Of one part of a batch."""
         t = self.times(step, batch)
-        z_t = flow.interpolate(batch.z0, shared_noise(batch, self.seed, self.name, step), t)
+        z_t = flow.interpolate(batch.z0, noise_for(batch, self.seed, self.name, step), t)
         with self.autocast():
             x0 = self.student.denoise(z_t, t, batch.condition, batch.quality)
-        loss, figures = self.paired_loss(x0, batch, t)
-        return {**figures, "gradient": self.learners["student"].update(loss, step)}
+        return self.paired_loss(x0, batch, t)

@@ -15,7 +15,7 @@ from ..duovsr_vs.errors import FormatError
 from .decode import source_of
 from .image import check, frame_of
 from .model import CATEGORY
-from .progress import Bar
+from .progress import Bar, tell
 
 LINE = 2
 """Width of the line between the halves, in pixels."""
@@ -148,6 +148,7 @@ class Compare(io.ComfyNode):
                 ),
             ],
             outputs=[io.Image.Output(display_name="picture"), io.String.Output(display_name="measures")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -155,5 +156,6 @@ class Compare(io.ComfyNode):
         pairs = pairs_of(before, after, range(frame, frame + SAMPLES))
         picture = split_view(*pairs[0], position).movedim(0, -1)[None]
         measures = table(pairs)
+        tell(cls, measures)  # the front end shows the text of `ui` in text nodes alone
         seen = {**ui.PreviewImage(picture, cls=cls).as_dict(), **ui.PreviewText(measures).as_dict()}
         return io.NodeOutput(picture, measures, ui=seen)

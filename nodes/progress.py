@@ -117,3 +117,12 @@ def _looked_after[T](maker: _Maker[T]) -> Iterator[T]:
         del item
     if maker.error is not None:
         raise maker.error
+
+
+def tell(node: Any, text: str) -> None:
+    """Show a text on a node that is being executed; where there is no server, nobody looks."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node.hidden.unique_id is not None:
+        server.send_progress_text(text, node.hidden.unique_id)

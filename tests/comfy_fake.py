@@ -39,6 +39,11 @@ class Host:
     progress: list[tuple[int, int, Any]] = field(default_factory=list)
     loads: list[tuple[list[Any], float, bool]] = field(default_factory=list)
     previews: list[Any] = field(default_factory=list)
+    told: list[tuple[str, str]] = field(default_factory=list)
+
+    def send_progress_text(self, text: str, node_id: str) -> None:
+        """A text on a node."""
+        self.told.append((node_id, text))
 
 
 class Thing:
@@ -60,6 +65,10 @@ class Kind:
 class Schema:
     def __init__(self, **facts: Any):
         self.__dict__.update(facts)
+
+
+class Node:
+    hidden = SimpleNamespace(unique_id="7")
 
 
 class NodeOutput:
@@ -129,8 +138,8 @@ def _interface(host: Host) -> ModuleType:
     latest = ModuleType("comfy_api.latest")
     kinds = {name: Kind(name.upper()) for name in ("Image", "Video", "Int", "Float", "Boolean", "Combo", "String")}
     names: dict[str, Any] = {
-        **kinds, "ComfyNode": object, "Schema": Schema, "NodeOutput": NodeOutput, "Custom": Kind,
-        "MultiType": Kind("MULTI"),
+        **kinds, "ComfyNode": Node, "Schema": Schema, "NodeOutput": NodeOutput, "Custom": Kind,
+        "MultiType": Kind("MULTI"), "Hidden": SimpleNamespace(unique_id="unique_id"),
     }  # fmt: skip
 
     def shown(image: torch.Tensor, cls: Any = None) -> Any:
@@ -188,7 +197,7 @@ def _modules(host: Host) -> dict[str, ModuleType]:
         },
         "comfy.model_patcher": {"CoreModelPatcher": Patcher},
         "comfy.utils": {"ProgressBar": _bar(host)},
-        "comfy_api": {},
+        "comfy_api": {}, "server": {"PromptServer": SimpleNamespace(instance=host)},
     }  # fmt: skip
     modules = {"comfy_api.latest": _interface(host)}
     for name, content in contents.items():

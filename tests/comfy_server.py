@@ -29,7 +29,9 @@ async def listen(url):
             if told.type == aiohttp.WSMsgType.TEXT:
                 print(told.data, flush=True)
             else:
-                print(json.dumps({"type": "bytes", "data": {"size": len(told.data)}}), flush=True)
+                kind, text = told.data[:4].hex(), told.data[4:].decode(errors="replace")
+                data = {"size": len(told.data), "text": text if kind == "00000003" else ""}
+                print(json.dumps({"type": "bytes", "data": data}), flush=True)
 asyncio.run(listen(sys.argv[1]))
 """
 """Runs in ComfyUI's Python, which has a library for web sockets, and prints a line per message."""

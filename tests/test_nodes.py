@@ -370,6 +370,7 @@ def test_the_comparison_is_half_before_and_half_after(nodes: dict[str, Any], hos
     assert (shown[0, :, :62] - 0.25).abs().max() < 1e-6 and (shown[0, :, 66:] - 0.75).abs().max() < 1e-6
     assert "PSNR-Y" in measures and "over 1 frame of 128x96" in measures
     assert output.ui["text"] == (measures,) and output.ui["images"] == [1]
+    assert host.told == [("7", measures)]
 
 
 def test_an_image_is_compared_with_a_video(nodes: dict[str, Any], tmp_path: Path) -> None:

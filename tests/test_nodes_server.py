@@ -228,6 +228,7 @@ def test_nodes_of_comfyui_work_before_and_after(server: Server) -> None:
     with av.open(result) as container:
         assert container.streams.video[0].width == 192 and container.streams.audio
     assert picture(saved(server, outputs, "11")).size == (48, 32)
+    assert any("PSNR-Y" in told["data"].get("text", "") for told in server.messages if told["type"] == "bytes")
     shown, given = picture(saved(server, outputs, "14")), picture(server.base / "input" / "example.png")
     assert shown.tobytes() == given.tobytes()
 

@@ -58,7 +58,8 @@ def convert_command(
         print(f"{output}: {made.config.name}, {in_bytes(output.stat().st_size)}, {made.hash}")
         for name in ("from", "weights", "context", "licence"):
             print(f"{name:<8} {made.provenance[name]}")
-        print("note     not trained for upscaling yet: train it with the recipe `paper`, before that it is of no use")
+        print("note     not trained for upscaling yet, and of no use before it is:")
+        print(f"         python -m training run --recipe paper --data DIR --start {output}")
 
 
 def _refuse(output: Path, dtype: str, overwrite: bool, sources: list[Path]) -> None:

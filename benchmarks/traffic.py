@@ -67,7 +67,8 @@ class Counter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         packet = func._overloadpacket
         if packet not in _FREE:
-            moved = [t for t in tree_flatten((args, kwargs, out))[0] if isinstance(t, Tensor)]
+            given = {name: value for name, value in (kwargs or {}).items() if name != "out"}
+            moved = [t for t in tree_flatten((args, given, out))[0] if isinstance(t, Tensor)]
             self.cost.bytes += sum(t.numel() * t.element_size() for t in moved)
             self.cost.operations += 1
         if packet in _FLOPS:

@@ -27,6 +27,11 @@ def test_a_product_is_counted_by_hand() -> None:
     assert cost.bytes == 4 * (15 + 35 + 21)
 
 
+def test_what_is_written_where_it_belongs_is_counted_once() -> None:
+    x, into = torch.rand(4, 6), torch.empty(4, 6)
+    assert counted(lambda: torch.exp(x, out=into))[0].bytes == 4 * 48
+
+
 def test_views_cost_nothing() -> None:
     x = torch.rand(4, 6)
     assert counted(lambda: x.view(6, 4).transpose(0, 1)[1:])[0] == Cost()

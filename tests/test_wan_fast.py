@@ -131,6 +131,7 @@ def test_in_bfloat16_pictures_are_no_further_from_the_truth_than_clips(slow: Wan
 
 def test_channels_last_is_the_slow_path_in_another_order(slow: WanAutoencoder) -> None:
     last = in_channels_last(slow)
+    assert last.decoder.conv1.weight.is_contiguous(memory_format=torch.channels_last_3d)
     frames, latents = torch.rand(1, 3, 5, 16, 24) * 2 - 1, torch.randn(1, 16, 2, 2, 3)
     beside = frames.contiguous(memory_format=torch.channels_last_3d)
     assert apart(last.encode(beside), slow.encode(frames)) < 2e-5

@@ -11,9 +11,9 @@ import torch
 from comfy.model_patcher import CoreModelPatcher
 from comfy_api.latest import io
 
+from ..duovsr_vs.engine import family
 from ..duovsr_vs.engine.fit import fitting
 from ..duovsr_vs.engine.machine import resolve_precision
-from ..duovsr_vs.engine.memory import Demand
 from ..duovsr_vs.engine.options import Options
 from ..duovsr_vs.engine.upscaler import Upscaler
 from ..duovsr_vs.model.checkpoint import LoadedModel, load
@@ -69,13 +69,9 @@ class NodeModel:
     def _memory(self, options: Options, width: int, height: int) -> int:
         """Bytes that ComfyUI has to make room for."""
         device = self.patcher.load_device
-        wide, high = options.output_size(width, height)
-        demand = Demand(
-            config=self.loaded.config, width=width, height=height, out_width=wide, out_height=high,
-            item=resolve_precision(options.precision, device).itemsize,
-            parameters=sum(weight.numel() for weight in self.patcher.model.parameters()),
-            on_cpu=device.type == "cpu", exact_base=options.strength == 0,
-        )  # fmt: skip
+        demand = family.demand(
+            self.loaded, options, width, height, resolve_precision(options.precision, device), device.type == "cpu"
+        )
         return fitting(demand, options, 1).needs(demand)
 
 

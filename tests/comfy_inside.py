@@ -229,7 +229,7 @@ def check_odd_sizes_alpha_and_grey() -> None:
 def check_when_memory_runs_out_smaller_tiles_make_the_same_pixels() -> None:
     import torch
 
-    renderer = part("duovsr_vs.engine.renderer").Renderer
+    renderer = part("duovsr_vs.engine.residual").ResidualRenderer
     image, whole, calls = images(2, 96, 96), renderer.render, list[int]()
     expected = upscaled(image)
 

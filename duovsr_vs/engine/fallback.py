@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DuoVsrError
-from .fit import Level, next_level, tile_to_name
-from .memory import Demand
+from .fit import Demand, Level, next_level, tile_to_name
 
 SIGNS = (
     "not enough memory", "defaultcpuallocator", "out of memory", "bad_alloc", "cannot allocate memory",

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from ..errors import OptionError
 from .budget import as_size
-from .memory import Demand
 from .options import Options
-from .tiles import SMALLEST_TILE, resolve_tile
+from .tiles import SMALLEST_TILE
 
 HELPS = 0.9
 """A smaller tile is worth its halo where it leaves no more than this share of the memory."""
+
+
+class Demand(Protocol):
+    """What a run of some family asks of memory, and how it can be cut up."""
+
+    @property
+    def width(self) -> int:
+        """Of the input, as `height`."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def on_cpu(self) -> bool: ...
+
+    @property
+    def tile_step(self) -> int:
+        """Tiles have sides that are multiples of this many LR pixels."""
+
+    @property
+    def can_offload(self) -> bool:
+        """Whether weights may wait in main memory until they are needed."""
+
+    def bytes(self, tile: int, overlap: int, in_flight: int, offload: bool = False) -> int:
+        """Peak bytes on the device that computes."""
+
+    def resolve_tile(self, tile: int, overlap: int) -> tuple[int, int]:
+        """(tile, overlap) in LR pixels of what the options say, 0 where they leave it open; tile 0: whole frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +50,12 @@ class Level:
     tile: int
     overlap: int
     in_flight: int
+    offload: bool = False
+    """The network's weights wait in main memory; this changes no bit."""
 
     def needs(self, demand: Demand) -> int:
         """Peak bytes."""
-        return demand.bytes(self.tile, self.overlap, self.in_flight)
+        return demand.bytes(self.tile, self.overlap, self.in_flight, self.offload)
 
 
 def fitting(demand: Demand, options: Options, in_flight: int) -> Level:
@@ -38,7 +68,8 @@ def fitting(demand: Demand, options: Options, in_flight: int) -> Level:
     if budget is None or asked.needs(demand) <= budget:
         return asked
     for count in dict.fromkeys((in_flight, 1)):
-        for level in [replace(asked, in_flight=count)] if options.tile else _levels(demand, asked.overlap, count):
+        alone = replace(asked, in_flight=count)
+        for level in _loaded_or_not(demand, alone) if options.tile else _levels(demand, asked.overlap, count):
             if level.needs(demand) <= budget:
                 return level
     raise OptionError(_refusal(demand, options, replace(asked, in_flight=1)))
@@ -48,25 +79,30 @@ def fitted_text(demand: Demand, options: Options, level: Level, in_flight: int) 
     """What the budget has changed, for people: `tiles of 256 for vram=2GB`; "" where nothing."""
     asked = _asked(demand, options, in_flight)
     changed = [f"tiles of {level.tile}"] if level.tile != asked.tile else []
+    changed += ["weights in main memory"] if level.offload else []
     changed += ["one frame at a time"] if level.in_flight != in_flight else []
     return f"{', '.join(changed)} for vram={options.vram}" if changed else ""
 
 
 def _asked(demand: Demand, options: Options, in_flight: int) -> Level:
     """The level without a budget."""
-    tile, overlap = resolve_tile(demand.config, demand.width, demand.height, options.tile, options.tile_overlap)
-    return Level(tile, overlap, in_flight)
+    return Level(*demand.resolve_tile(options.tile, options.tile_overlap), in_flight)
 
 
 def _levels(demand: Demand, overlap: int, in_flight: int) -> Iterator[Level]:
     """Whole frames where they are usual, then tiles, the largest first."""
-    config, size = demand.config, (demand.width, demand.height)
-    chosen = resolve_tile(config, *size, 0, 0)[0]
-    yield Level(chosen, overlap, in_flight)
-    step = config.tile_step
+    chosen, longest, step = demand.resolve_tile(0, 0)[0], max(demand.width, demand.height), demand.tile_step
+    yield from _loaded_or_not(demand, Level(chosen, overlap, in_flight))
     smallest = -(-SMALLEST_TILE // step) * step
-    for tile in range((min(chosen or max(size), max(size)) - 1) // step * step, smallest - 1, -step):
-        yield Level(tile, overlap, in_flight)
+    for tile in range((min(chosen or longest, longest) - 1) // step * step, smallest - 1, -step):
+        yield from _loaded_or_not(demand, Level(tile, overlap, in_flight))
+
+
+def _loaded_or_not(demand: Demand, level: Level) -> Iterator[Level]:
+    """The level, and the same with weights in main memory, which costs time but no pixel."""
+    yield level
+    if demand.can_offload:
+        yield replace(level, offload=True)
 
 
 def _refusal(demand: Demand, options: Options, asked: Level) -> str:
@@ -76,7 +112,7 @@ def _refusal(demand: Demand, options: Options, asked: Level) -> str:
     least = min(level.needs(demand) for level in _levels(demand, asked.overlap, 1))
     if not options.tile:
         return f"frames of {size} take {as_size(least)} at least, {given} allows less; give vram={as_size(least)}"
-    needed = asked.needs(demand)
+    needed = min(level.needs(demand) for level in _loaded_or_not(demand, asked))
     fits = next((level.tile for level in _levels(demand, asked.overlap, 1) if level.needs(demand) <= budget), None)
     instead = f"no tile fits, vram={as_size(least)} is the least" if fits is None else f"tile={fits or 0} fits"
     return (
@@ -93,7 +129,7 @@ def next_level(demand: Demand, level: Level, exact: bool) -> Level | None:
     now = level.needs(demand)
     helpful = next((each for each in smaller if each.needs(demand) <= HELPS * now), None)
     if helpful is None and level.in_flight > 1:
-        return Level(level.tile, level.overlap, 1)
+        return replace(level, in_flight=1)
     return helpful or next(iter(smaller), None)
 
 
@@ -105,9 +141,9 @@ def tile_to_name(demand: Demand, level: Level) -> int | None:
 
 def _halves(demand: Demand, level: Level) -> Iterator[Level]:
     """Tiles of half the side, a quarter and so on."""
-    step = demand.config.tile_step
+    step = demand.tile_step
     smallest = -(-SMALLEST_TILE // step) * step
     side = level.tile or max(demand.width, demand.height)
     while side > smallest:
         side = max(side // 2 // step * step, smallest)
-        yield Level(side, level.overlap, level.in_flight)
+        yield replace(level, tile=side)

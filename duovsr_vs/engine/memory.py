@@ -7,8 +7,10 @@ Tests count every tensor of real runs and hold these numbers against them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..model.config import CELL, COEFFICIENTS, SCALE, ModelConfig
+from .tiles import resolve_tile
 
 FLOAT = 4
 PIXELS = 3 * CELL * CELL * FLOAT
@@ -49,7 +51,18 @@ class Demand:
     exact_base: bool = False
     """Whether strength is 0, so that only the base is enlarged."""
 
-    def bytes(self, tile: int, overlap: int, in_flight: int) -> int:
+    can_offload: ClassVar[bool] = False
+    """The weights are a few megabytes."""
+
+    @property
+    def tile_step(self) -> int:
+        return self.config.tile_step
+
+    def resolve_tile(self, tile: int, overlap: int) -> tuple[int, int]:
+        """(tile, overlap) in LR pixels for what the options say, 0 where they leave it open."""
+        return resolve_tile(self.config, self.width, self.height, tile, overlap)
+
+    def bytes(self, tile: int, overlap: int, in_flight: int, offload: bool = False) -> int:
         """Peak bytes on the device that computes, without what libraries take for themselves.
 
         On a CPU that is what the process grows by: also frames that wait to be used and to be taken over.

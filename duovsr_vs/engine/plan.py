@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-NOT_PIXELS = ("device", "machine", "threads", "in_flight", "fitted", "memory_bytes")
+EXACT, SEAMS, BLENDED = "exact", "smaller than the receptive field: seams possible", "cross-faded"
+"""What tiles do to the pixels, in words."""
+NOT_PIXELS = (
+    "device", "machine", "threads", "in_flight", "offload", "kind_of_tiles", "fitted", "memory_bytes",
+)  # fmt: skip
 """What a plan says beside what makes the pixels; the machine is told on its own."""
 TILES = ("tile", "tile_overlap", "exact_tiles")
 """Exact tiles change no bit on a CPU."""
@@ -31,6 +35,8 @@ class Plan:
     tile: int
     tile_overlap: int
     exact_tiles: bool
+    kind_of_tiles: str
+    """EXACT, SEAMS or BLENDED."""
     window: int
     overlap: int
     chunk: int
@@ -39,6 +45,8 @@ class Plan:
     threads: int
     in_flight: int
     """Frames that are made side by side."""
+    offload: bool
+    """The network's weights wait in main memory and are copied block by block."""
     fitted: str
     """What a limit of memory has changed, for people; "" where nothing."""
     memory_bytes: int
@@ -58,8 +66,7 @@ class Plan:
         if self.tile == 0:
             tiles = "whole frames"
         else:
-            kind = "exact" if self.exact_tiles else "smaller than the receptive field: seams possible"
-            tiles = f"tiles of {self.tile} with a halo of {self.tile_overlap} ({kind})"
+            tiles = f"tiles of {self.tile} with a halo of {self.tile_overlap} ({self.kind_of_tiles})"
         time = (
             "frame by frame, with both neighbours"
             if self.window == 1

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import FormatError
 from ..model.checkpoint import LoadedModel, load
-from ..model.compose import compose
 from ..model.config import SCALE
 from ..model.registry import resolve
-from ..model.resample import pad_edges
+from . import family
 from .fallback import Fallback
 from .fit import Level, fitted_text, fitting
 from .machine import machine_class, resolve_device, resolve_precision
-from .memory import Demand
 from .options import Options
-from .plan import Plan
-from .renderer import Renderer, Residual
+from .plan import EXACT, Plan
+from .renderer import Part
 from .resize import resize
 from .scenes import find_cuts
 from .windows import Grid, shot_of
@@ -45,38 +44,29 @@ class Upscaler:
         dtype = resolve_precision(options.precision, self._device)
         model = model or load(resolve(options.model), options.detail)
         config = model.config
-        even = (height + height % 2, width + width % 2)
         self._grid = Grid(config.window, config.overlap)
         # Frames of windowed models share their windows, and a GPU has its own way of doing things side by side.
         on_cpu = self._device.type == "cpu"
-        demand = Demand(
-            config=config, width=width, height=height, out_width=out_width, out_height=out_height,
-            item=dtype.itemsize, parameters=sum(weight.numel() for weight in model.generator.parameters()),
-            on_cpu=on_cpu, exact_base=options.strength == 0,
-        )  # fmt: skip
+        demand = family.demand(model, options, width, height, dtype, on_cpu)
         threads = torch.get_num_threads()
         at_once = frames_at_once(threads if config.window == 1 and on_cpu else 1)
         level = fitting(demand, options, at_once)
         self._workers = Workers(threads if level.in_flight > 1 else 1)
         self.chunk = -(-config.chunk // self._grid.stride) * self._grid.stride
         self.before, self.after = self._grid.before, self._grid.after
-        self._generator = model.generator.to(self._device)
-        with torch.inference_mode():
-            self._renderer = Renderer(
-                self._generator, self._device, dtype, *even, level.tile, level.overlap, options.seed
-            )  # fmt: skip
-        self._windows: OrderedDict[tuple[int, int, int], tuple[Residual, Tensor]] = OrderedDict()
-        exact = level.overlap >= config.receptive_field
-        self._fallback = Fallback(demand, level, exact, self._cut_up)
+        self._renderer = family.renderer(model, options, width, height, dtype, self._device, level)
+        self._windows: OrderedDict[tuple[int, int, int], Any] = OrderedDict()
+        tiles = family.kind_of_tiles(model, level)
+        self._fallback = Fallback(demand, level, tiles == EXACT, self._cut_up)
         self.plan = Plan(
             model_name=config.name, model_hash=model.hash, width=width, height=height, out_width=out_width,
             out_height=out_height, device=str(self._device), machine=machine_class(str(self._device)),
             precision=str(dtype).removeprefix("torch."), strength=options.strength, detail=model.detail,
             seed=options.seed, scene_cut=options.scene_cut, tile=level.tile,
-            tile_overlap=level.overlap if level.tile else 0, exact_tiles=exact, window=config.window,
-            overlap=config.overlap, chunk=self.chunk, before=self.before, after=self.after, threads=threads,
-            in_flight=level.in_flight, fitted=fitted_text(demand, options, level, at_once),
-            memory_bytes=level.needs(demand),
+            tile_overlap=level.overlap if level.tile else 0, exact_tiles=tiles == EXACT, kind_of_tiles=tiles,
+            window=config.window, overlap=config.overlap, chunk=self.chunk, before=self.before, after=self.after,
+            threads=threads, in_flight=level.in_flight, offload=level.offload,
+            fitted=fitted_text(demand, options, level, at_once), memory_bytes=level.needs(demand),
         )  # fmt: skip
 
     @property
@@ -175,43 +165,28 @@ class Upscaler:
             return out.cpu()
 
     def _composed(self, n: int, frames: Sequence[Tensor], first: int, shot: tuple[int, int]) -> Tensor:
-        """Output frame at four times the (even) input size."""
-        parts = []
-        for window, position, weight in self._grid.blend(n, shot[1]):
-            residual, base = self._window(window, shot, frames, first)
-            one = slice(position, position + 1)
-            parts.append((residual.coefficients[one], residual.seen[position], base[position], weight))
-        coefficients, seen, base, weight = parts[0]
-        if len(parts) == 2:
-            coefficients = coefficients.float() * weight + parts[1][0].float() * parts[1][3]
-            seen = seen * weight + parts[1][1] * parts[1][3]
-        return compose(base, coefficients, seen, self.options.strength)
+        """Output frame at four times the input size, odd sides filled up."""
+        parts = [
+            Part(self._window(window, shot, frames, first), position, weight)
+            for window, position, weight in self._grid.blend(n, shot[1])
+        ]
+        return self._renderer.composed(parts, self.options.strength)
 
-    def _window(
-        self, window: int, shot: tuple[int, int], frames: Sequence[Tensor], first: int
-    ) -> tuple[Residual, Tensor]:
-        """Residual and base of a window of a shot; the last two windows are kept, for the cross-fade."""
+    def _window(self, window: int, shot: tuple[int, int], frames: Sequence[Tensor], first: int) -> Any:
+        """Of the frames of a window; of several frames the last two windows are kept."""
         indices = self._grid.window_frames(window, shot)
         if self._grid.length == 1:
-            return self._rendered(indices, frames, first)
+            return self._rendered(window, indices, frames, first)
         key = (window, indices[0], indices[-1])
         if key not in self._windows:
             while len(self._windows) > 1:
                 self._windows.popitem(last=False)
-            self._windows[key] = self._rendered(indices, frames, first)
+            self._windows[key] = self._rendered(window, indices, frames, first)
         return self._windows[key]
 
-    def _rendered(self, indices: list[int], frames: Sequence[Tensor], first: int) -> tuple[Residual, Tensor]:
-        """Residual and base of the frames between the first and the last index."""
-        inputs = torch.stack([frames[i - first] for i in indices]).to(self._device)[None]
-        condition = self._generator.condition(self._even(inputs))
-        return self._renderer.render(condition), condition.base[0]
-
-    @staticmethod
-    def _even(frames: Tensor) -> Tensor:
-        """Odd sides get one more row or column, a copy of the last."""
-        h, w = frames.shape[-2:]
-        return pad_edges(frames, 0, w % 2, 0, h % 2) if h % 2 or w % 2 else frames
+    def _rendered(self, window: int, indices: list[int], frames: Sequence[Tensor], first: int) -> Any:
+        inputs = torch.stack([frames[i - first] for i in indices])
+        return self._renderer.window(inputs, self._grid.first_frame(window))
 
     # -- input --------------------------------------------------------------------------------------------------
 

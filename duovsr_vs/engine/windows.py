@@ -44,9 +44,13 @@ class Grid:
         last = ((stop - 1) // self.stride + 1) * self.stride + self.after
         return max(first, 0), min(last, total)
 
+    def first_frame(self, window: int) -> int:
+        """Number of a window's first frame; negative for the first window where windows overlap."""
+        return window * self.stride - self.overlap
+
     def window_frames(self, window: int, shot: tuple[int, int]) -> list[int]:
         """The length + 2 frames of a window and its two neighbours, held inside the shot [first, last)."""
-        first = window * self.stride - self.overlap
+        first = self.first_frame(window)
         return [min(max(n, shot[0]), shot[1] - 1) for n in range(first - 1, first + self.length + 1)]
 
     def blend(self, frame: int, shot_end: int) -> list[tuple[int, int, float]]:

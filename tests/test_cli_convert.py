@@ -185,7 +185,7 @@ def test_the_model_says_what_it_is_and_that_it_is_not_trained(tmp_path: Path, cl
     code, out, _ = cli(
         "models", "convert", "--transformer", files[0], "--vae", files[1], "-o", tmp_path / "b.safetensors"
     )
-    assert code == 0 and "base-128" in out and "Apache-2.0" in out and "not trained for upscaling yet" in out
+    assert code == 0 and "base-128" in out and "Apache-2.0" in out and "of no use before it is trained" in out
     facts = describe(tmp_path / "b.safetensors")
     assert "LR is not looked at" in facts["provenance"]["stages"][0]
     assert facts["provenance"]["from"] == "wan.safetensors, vae.safetensors"
@@ -236,6 +236,16 @@ def test_a_light_pair_makes_base_fast_with_or_without_the_autoencoder(tmp_path: 
         assert (found.autoencoder is not None) == bool(vae)
         state = found.state_dict()
         assert all(torch.equal(state[name], tensor) for name, tensor in pair.items())
+
+
+def test_channels_for_the_lr_that_are_there_already_are_kept(
+    parts: dict[Part, dict[str, Tensor]], tmp_path: Path, cli: Cli, files: Files
+) -> None:
+    patch = torch.randn(128, 32, 1, 2, 2, generator=torch.Generator().manual_seed(0)).bfloat16()
+    save_file({**parts["transformer"], "patch_embedding.weight": patch}, tmp_path / "with_lr.safetensors")
+    found = converted(cli, tmp_path, "--transformer", tmp_path / "with_lr.safetensors", "--vae", files[1])
+    assert torch.equal(found.transformer.patch_embedding.weight, patch)
+    assert "had channels for the LR already" in describe(tmp_path / "base.safetensors")["provenance"]["stages"][0]
 
 
 def test_the_same_files_give_the_same_model(tmp_path: Path, cli: Cli, files: Files) -> None:

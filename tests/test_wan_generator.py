@@ -348,6 +348,7 @@ def test_presets_have_windows_whose_latents_align() -> None:
         ({"autoencoder": None}, "neither an autoencoder nor a light pair"),
         ({"autoencoder": {"width": 1}}, "the autoencoder's configuration has width=1"),
         ({"light": {"decoder_widths": [8, 8]}}, r"the light pair's configuration has decoder_widths=\(8, 8\)"),
+        ({"light": {"decoder_widths": [8, 8, 2]}}, r"decoder_widths=\(8, 8, 2\), which is out of range"),
         ({"transformer": {"heads": 5}}, "the transformer's configuration has heads=5|width=1536"),
         ({"transformer": {"context_tokens": 4}}, "0 channels for the LR latent"),
         ({"transformer": 3}, "transformer=3, which is out of range"),

@@ -58,7 +58,8 @@ def convert_command(
         print(f"{output}: {made.config.name}, {in_bytes(output.stat().st_size)}, {made.hash}")
         for name in ("from", "weights", "context", "licence"):
             print(f"{name:<8} {made.provenance[name]}")
-        print("note     not trained for upscaling yet, and of no use before it is:")
+        print(f"stages   {made.provenance['stages'][0]}")
+        print("next     it is of no use before it is trained for upscaling:")
         print(f"         python -m training run --recipe paper --data DIR --start {output}")
 
 

@@ -31,6 +31,7 @@ SEED = 0
 """Of the learned tokens that stand in for a text."""
 LICENCE = "Apache-2.0, as Wan2.1-T2V-1.3B by Alibaba's Wan team, whose weights these are"
 UNTRAINED = "none yet: text-to-video as released, the LR is not looked at before it is trained"
+UNKNOWN = "not recorded: the transformer had channels for the LR already"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def convert(sources: Sources, output: Path, dtype: torch.dtype | None = None, wi
     parts["transformer"] = {**weights, "context": context.to(weights["patch_embedding.weight"].dtype)}
     config = _config(transformer, context.shape[1], windowed, parts)
     told = {
-        "stages": [UNTRAINED],
+        "stages": [UNKNOWN if transformer.condition_channels else UNTRAINED],
         "licence": LICENCE,
         "from": ", ".join(path.name for path in sources.files),
         "weights": ", ".join(f"{part} {_facts(own)}" for part, own in parts.items()),
@@ -233,9 +234,3 @@ def _context(path: Path | None, config: TransformerConfig, weights: Mapping[str,
     transformer.load_state_dict(layers, strict=False, assign=True)
     null = torch.zeros_like(embedding.text[:, :0]) if embedding.null is None else embedding.null
     return torch.cat([transformer.tokens_of(text.float()) for text in (embedding.text, null)])
-
-
-def _context_from(path: Path | None, tokens: int) -> str:
-    if path is None:
-        return f"{tokens} learned tokens, random until they are trained"
-    return f"{tokens} tokens of the embeddings in {path.name}"

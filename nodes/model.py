@@ -12,7 +12,7 @@ from comfy.model_patcher import CoreModelPatcher
 from comfy_api.latest import io
 
 from ..duovsr_vs.engine import family
-from ..duovsr_vs.engine.fit import fitting
+from ..duovsr_vs.engine.fit import Demand, fitting
 from ..duovsr_vs.engine.machine import resolve_precision
 from ..duovsr_vs.engine.options import Options
 from ..duovsr_vs.engine.upscaler import Upscaler
@@ -54,8 +54,12 @@ class NodeModel:
         options = Options(
             model=str(self.path), device=str(device), precision=self._precision(device), **_without_zero(chosen)
         )
-        needed = self._memory(options, *size)
-        mm.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
+        demand = self._demand(options, *size)
+        needed = fitting(demand, options, 1).needs(demand)
+        if device.type == "cuda" and demand.own_weights:
+            mm.free_memory(needed, device)  # the large model stays in main memory; the engine brings what it needs
+        else:
+            mm.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
         return Upscaler(options, *size, replace(self.loaded, generator=self.patcher.model))
 
     def _precision(self, device: torch.device) -> str:
@@ -66,13 +70,11 @@ class NodeModel:
             return "bfloat16"
         return "float16" if mm.should_use_fp16(device) else "float32"
 
-    def _memory(self, options: Options, width: int, height: int) -> int:
-        """Bytes that ComfyUI has to make room for."""
+    def _demand(self, options: Options, width: int, height: int) -> Demand:
+        """What ComfyUI has to make room for."""
         device = self.patcher.load_device
-        demand = family.demand(
-            self.loaded, options, width, height, resolve_precision(options.precision, device), device.type == "cpu"
-        )
-        return fitting(demand, options, 1).needs(demand)
+        dtype = resolve_precision(options.precision, device)
+        return family.demand(self.loaded, options, width, height, dtype, device.type == "cpu")
 
 
 def _without_zero(chosen: dict[str, Any]) -> dict[str, Any]:

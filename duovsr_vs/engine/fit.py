@@ -36,6 +36,10 @@ class Demand(Protocol):
     def can_offload(self) -> bool:
         """Whether weights may wait in main memory until they are needed."""
 
+    @property
+    def own_weights(self) -> bool:
+        """Whether the engine puts a copy of the weights on the device, and the model itself stays where it is."""
+
     def bytes(self, tile: int, overlap: int, in_flight: int, offload: bool = False) -> int:
         """Peak bytes on the device that computes."""
 

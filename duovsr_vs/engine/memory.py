@@ -52,7 +52,8 @@ class Demand:
     """Whether strength is 0, so that only the base is enlarged."""
 
     can_offload: ClassVar[bool] = False
-    """The weights are a few megabytes."""
+    own_weights: ClassVar[bool] = False
+    """The weights are a few megabytes; they are moved to the device, and copied there."""
 
     @property
     def tile_step(self) -> int:

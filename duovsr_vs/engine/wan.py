@@ -167,18 +167,32 @@ class WanRenderer(Renderer[WanWindow]):
 def folded(generator: WanGenerator, device: torch.device, dtype: torch.dtype, offload: bool) -> FastTransformer:
     """The transformer for one step with the best quality class's context, its blocks on the device or streamed to it.
 
-    Blocks are moved one by one: at no time are all of them on the device and in main memory.
+    Blocks are copied one by one. The generator's own weights may lie in a file at any address, and float32 products
+    round by the address: only copies are computed with.
     """
-    best = torch.tensor([generator.config.best_class])
-    fast = FastTransformer(generator.transformer, generator.context(best))
-    fast.patch_embedding = copy.deepcopy(fast.patch_embedding).to(device, dtype)
+    own = copy.copy(generator.transformer)
+    own._modules = {name: copied(part) for name, part in own._modules.items() if part is not None}
+    fast = FastTransformer(own, generator.context(torch.tensor([generator.config.best_class])))
+    fast.patch_embedding.to(device, dtype)
     fast.head.to(device, dtype)
     if offload:
         fast.blocks = Streamed(fast.blocks, device, dtype)
         return fast
     for number in range(len(fast.blocks)):
-        fast.blocks[number] = copy.deepcopy(fast.blocks[number]).to(device, dtype)
+        fast.blocks[number] = fast.blocks[number].to(device, dtype)
     return fast
+
+
+def copied(part: nn.Module) -> nn.Module:
+    """A copy, at addresses that kernels like; of a list one whose members are copied when they are asked for."""
+    return Copies(part) if isinstance(part, nn.ModuleList) else copy.deepcopy(part)
+
+
+class Copies(nn.ModuleList):
+    """Gives out copies of its members, made one after another."""
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (copy.deepcopy(member) for member in super().__iter__())
 
 
 def codec_of(generator: WanGenerator, device: torch.device, dtype: torch.dtype) -> WanGenerator:
@@ -192,8 +206,8 @@ def codec_of(generator: WanGenerator, device: torch.device, dtype: torch.dtype) 
 def moved(part: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module | None:
     if isinstance(part, WanTransformer):
         return None
-    copied = copy.deepcopy(part).to(device, dtype)
-    return FastAutoencoder(copied) if isinstance(copied, WanAutoencoder) else copied
+    own = copy.deepcopy(part).to(device, dtype)
+    return FastAutoencoder(own) if isinstance(own, WanAutoencoder) else own.to(memory_format=torch.channels_last)
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

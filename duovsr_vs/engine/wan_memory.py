@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -61,6 +62,7 @@ class WanDemand:
     out_height: int
     item: int
     on_cpu: bool
+    own_weights: ClassVar[bool] = True
 
     @property
     def tile_step(self) -> int:

@@ -380,7 +380,14 @@ def test_embeddings_that_do_not_fit_are_refused(tmp_path: Path, cli: Cli, files:
 
 
 def test_a_file_without_a_light_pair_is_refused(tmp_path: Path, cli: Cli, files: Files) -> None:
-    assert "holds no light pair" in refused(cli, tmp_path, "--transformer", files[0], "--light", files[1])
+    given = ("--transformer", files[0], "--light")
+    errors = refused(cli, tmp_path, *given, files[1])
+    assert "holds no light pair" in errors and "training run --recipe light` makes one" in errors
+    assert "is no file" in refused(cli, tmp_path, *given, tmp_path / "gone.safetensors")
+    pair = {f"light_encoder.{n}": t for n, t in weights(LightEncoder(LIGHT)).items()}
+    pair |= {f"light_decoder.{n}": t for n, t in weights(LightDecoder(LIGHT)).items() if n != "out.bias"}
+    save_file(pair, tmp_path / "light.safetensors")
+    assert "pair is not whole: out.bias is missing" in refused(cli, tmp_path, *given, tmp_path / "light.safetensors")
 
 
 def test_outputs_are_checked_first_and_never_replaced_unasked(tmp_path: Path, cli: Cli, files: Files) -> None:

@@ -60,7 +60,7 @@ def convert_command(
             print(f"{name:<8} {made.provenance[name]}")
         print(f"stages   {made.provenance['stages'][0]}")
         print("next     it is of no use before it is trained for upscaling:")
-        print(f"         python -m training run --recipe paper --data DIR --start {output}")
+        print(f"         python -m training run --recipe paper --data DIR --from {output}")
 
 
 def _refuse(output: Path, dtype: str, overwrite: bool, sources: list[Path]) -> None:

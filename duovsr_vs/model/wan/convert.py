@@ -171,7 +171,7 @@ def _light(path: Path | None, dtype: torch.dtype | None) -> dict[str, dict[str, 
     if path is None:
         return {}
     if not path.is_file():
-        raise ModelError(f"{path} is no file; give a model with a light pair, or what its stage of training wrote")
+        raise ModelError(f"{path} is no file; `python -m training run --recipe light` makes one with a light pair")
     read_header(path)  # says what else it is
     parts: dict[str, dict[str, Tensor]] = {}
     tensors = {name.removeprefix(f"{DETAILED}."): tensor for name, tensor in read_tensors(path).items()}
@@ -183,7 +183,7 @@ def _light(path: Path | None, dtype: torch.dtype | None) -> dict[str, dict[str, 
         if len(parts) < 2:
             raise ModelError(
                 f"the file holds no light pair (its tensors begin with {', '.join(sorted(tensors)[:3]) or 'nothing'}); "
-                "give a model with a light pair, or what its stage of training wrote"
+                "`python -m training run --recipe light` makes one"
             )
         config = light_config({f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()})
         with torch.device("meta"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import vapoursynth as vs
 from conftest import synthetic_clip
-from filter_clips import clip_of, core, planes_of, tensor_of
+from filter_clips import clip_of, core, frames_of, planes_of, tensor_of
 
 INTEGERS = [8, 9, 10, 12, 14, 16]
 DEPTHS = [(vs.INTEGER, bits) for bits in INTEGERS] + [(vs.FLOAT, 16), (vs.FLOAT, 32)]
@@ -54,7 +54,7 @@ def test_every_format_comes_back_as_resize_converts_it(tiny_model: Path, format:
     expected = core.resize.Bicubic(
         upscaled, format=format.id, matrix=matrix, chromaloc=location, range=properties(clip, 0).get("_Range")
     )
-    for frame, wanted in zip(made.frames(close=True), expected.frames(close=True), strict=True):
+    for frame, wanted in zip(frames_of(made), frames_of(expected), strict=True):
         assert planes_of(frame) == planes_of(wanted)
 
 

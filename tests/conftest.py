@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: on busy cores waiting threads must sleep
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: its threads cannot be told to
 
 import torch
 from torch import Tensor

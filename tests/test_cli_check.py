@@ -12,14 +12,17 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 import typer
 from comparison_files import FRAMES, RATE, Picture, large_pictures, pair_of_files, small_pictures, write_clip
 
-from duovsr_vs.cli.check import check_command
+from duovsr_vs.cli.check import _borders_of, check_command
 from duovsr_vs.compare.clips import Clip
 from duovsr_vs.compare.container import compare_times
 from duovsr_vs.compare.findings import every_nth
 from duovsr_vs.compare.measure import Borders, measure
+from duovsr_vs.model.checkpoint import DETAILED, save
+from duovsr_vs.model.family import PRESETS
 from duovsr_vs.video.hdr import HdrMetadata
 from duovsr_vs.video.pixels import plane_array
 
@@ -309,3 +312,12 @@ def test_ordinals_are_those_of_people() -> None:
     said = [every_nth(n) for n in (1, 2, 3, 4, 11, 12, 21, 102, 113)]
     ends = ["2nd", "3rd", "4th", "11th", "12th", "21st", "102nd", "113th"]
     assert said == ["every frame", *(f"every {end} frame" for end in ends)]
+
+
+def test_borders_are_looked_for_where_the_model_of_either_family_has_them(tmp_path: Path, tiny_model: Path) -> None:
+    config = PRESETS["base-tiny"]
+    base = tmp_path / "base.safetensors"
+    save(base, config, {DETAILED: {"a": torch.zeros(1)}}, {})
+    assert _borders_of(str(base), 640, 360) == Borders(window=config.stride, tile=256)
+    assert _borders_of(str(base), 320, 180) == Borders(window=config.stride)
+    assert _borders_of(str(tiny_model), 640, 360) == Borders()

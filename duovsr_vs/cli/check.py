@@ -84,12 +84,16 @@ class BorderOptions:
 
 def _borders_of(model: str, width: int, height: int) -> Borders:
     from ..compare.measure import Borders
+    from ..engine import wan_memory
     from ..engine.tiles import resolve_tile
+    from ..model.config import ModelConfig
     from ..model.family import config_of
     from ..model.registry import describe, resolve
 
     config = config_of(json.dumps(describe(resolve(model))["config"]))
-    return Borders(config.stride if config.window > 1 else 0, resolve_tile(config, width, height, 0, 0)[0])
+    limits = () if isinstance(config, ModelConfig) else (wan_memory.LARGEST_WHOLE, wan_memory.CHOSEN_TILE)
+    tile, _ = resolve_tile(config, width, height, 0, 0, *limits)
+    return Borders(config.stride if config.window > 1 else 0, tile)
 
 
 def run(request: CheckRequest, strict: bool, as_json: bool) -> int:

@@ -22,8 +22,9 @@ from duovsr_vs.engine.options import Options
 from duovsr_vs.engine.steady import gelu, silu
 from duovsr_vs.engine.tiles import ramp, split_in_step
 from duovsr_vs.engine.upscaler import Upscaler
-from duovsr_vs.engine.wan import shrunk
+from duovsr_vs.engine.wan import groups_of, shrunk
 from duovsr_vs.engine.wan_memory import WanDemand
+from duovsr_vs.engine.windows import Grid
 from duovsr_vs.errors import DuoVsrError
 from duovsr_vs.model.checkpoint import DETAILED, save
 from duovsr_vs.model.config import CELL
@@ -175,6 +176,22 @@ def test_noise_is_a_function_of_seed_place_and_group() -> None:
     others = [noise_frame(7, 4, 40, 50, 16), noise_frame(8, 3, 40, 50, 16), noise_field(7, 40, 50, 16)]
     assert all(abs(float((field * other).mean())) < 0.03 for other in others)
     assert abs(float(field.std()) - 1) < 0.02
+
+
+@pytest.mark.parametrize("length, overlap", [(21, 5), (13, 5), (9, 1), (5, 1), (29, 13)])
+def test_frames_that_windows_share_belong_to_the_same_groups_of_noise(length: int, overlap: int) -> None:
+    grid = Grid(length, overlap)
+
+    def groups(window: int) -> dict[int, int]:
+        first = grid.first_frame(window)
+        numbers = groups_of(first, length, overlap)
+        assert numbers[0] >= 0
+        return {first + n: numbers[(n + 3) // 4] for n in range(length)}
+
+    for window in range(4):
+        one, next_one = groups(window), groups(window + 1)
+        assert len(one.keys() & next_one.keys()) == overlap
+        assert all(one[n] == next_one[n] for n in one.keys() & next_one.keys())
 
 
 # -- space ------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from base_files import KINDS, base_weights, write_base
 from conftest import synthetic_clip
 from torch import nn
 
-from duovsr_vs.engine.fit import Level, fitted_text, fitting
+from duovsr_vs.engine.fallback import Fallback
+from duovsr_vs.engine.fit import Level, fitted_text, fitting, next_level
 from duovsr_vs.engine.offload import Streamed
 from duovsr_vs.engine.options import Options
 from duovsr_vs.engine.tally import Tally
@@ -78,10 +79,33 @@ def test_weights_in_main_memory_change_no_bit(kind: str, dtype: torch.dtype) -> 
     device = torch.device("cpu")
     with torch.inference_mode():
         found, wanted = (
-            WanRenderer(generator, device, dtype, 20, 16, 0, 16, 0, offload).window(frames, -5)
+            WanRenderer(generator, device, dtype, 20, 16, Level(0, 16, 1, offload), 0).window(frames, -5)
             for offload in (True, False)
         )
     assert torch.equal(found.residual, wanted.residual) and torch.equal(found.seen, wanted.seen)
+
+
+def test_weights_that_are_moved_out_in_the_middle_of_a_run_change_no_bit(tmp_path: Path) -> None:
+    model = write_base(tmp_path / "model.safetensors", "base-tiny-light", **SHORT)
+    options = Options(model=str(model), device="cpu", precision="float32", scene_cut=False)
+    clip = synthetic_clip(7, 16, 20)
+    wanted = list(Upscaler(options, 20, 16).stream(clip))
+    upscaler, failures = Upscaler(options, 20, 16), iter([False, False, True])
+    size, whole = demand(PRESETS["base"], 320, 180), upscaler._renderer
+
+    def made(n: int) -> torch.Tensor:
+        if next(failures, False):
+            raise torch.OutOfMemoryError("out of memory")
+        return next(upscaler.chunk_frames(clip, 0, n, n + 1, 7))
+
+    fallback = Fallback(size, Level(0, 16, 1), False, whole.use)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "empty_cache", lambda: None)
+        found = [fallback.run(lambda n=n: made(n)) for n in range(7)]
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    assert fallback.level == Level(0, 16, 1, True)
+    assert fallback.note and "whole frames, weights in main memory, with the same pixels" in fallback.note
+    assert next_level(size, fallback.level, False) is None
 
 
 def test_the_models_own_weights_stay_as_they_are() -> None:
@@ -89,7 +113,7 @@ def test_the_models_own_weights_stay_as_they_are() -> None:
     generator = WanGenerator(config)
     generator.load_state_dict(base_weights(config))
     for offload in (False, True):
-        WanRenderer(generator, torch.device("cpu"), torch.bfloat16, 20, 16, 0, 16, 0, offload)
+        WanRenderer(generator, torch.device("cpu"), torch.bfloat16, 20, 16, Level(0, 16, 1, offload), 0)
     wanted = base_weights(config)
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in generator.state_dict().items())
 
@@ -120,7 +144,7 @@ def test_every_tensor_of_a_run_is_in_the_estimate(tmp_path: Path, kind: str, til
 def test_weights_are_counted_without_making_them(kind: str) -> None:
     config = PRESETS[kind]
     generator = WanGenerator(config)
-    renderer = WanRenderer(generator, torch.device("cpu"), torch.float32, 20, 16, 0, 16, 0)
+    renderer = WanRenderer(generator, torch.device("cpu"), torch.float32, 20, 16, Level(0, 16, 1), 0)
     real = sum(tensor.nbytes for part in (renderer.fast.transformer, renderer.fast.codec)
                for tensor in (*part.parameters(), *part.buffers()))  # fmt: skip
     assert weights_of(config, 4).on_device(False) == real

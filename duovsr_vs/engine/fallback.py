@@ -76,7 +76,9 @@ class Fallback:
     def _pieces(self) -> str:
         """What frames are made from now."""
         tiles = f"tiles of {self.level.tile}" if self.level.tile else "whole frames"
-        return tiles if self.level.in_flight == self._first.in_flight else f"{tiles}, one frame at a time"
+        also = ["one frame at a time"] if self.level.in_flight != self._first.in_flight else []
+        also += ["weights in main memory"] if self.level.offload else []
+        return ", ".join([tiles, *also])
 
     def _refusal(self, failed: Level) -> str:
         size = f"{self._demand.width}x{self._demand.height}"

@@ -39,12 +39,10 @@ def renderer(
     """What runs the model on frames of width x height, cut up as `level` says."""
     generator = model.generator
     if not isinstance(generator, Generator):
-        return WanRenderer(
-            generator, device, dtype, width, height, level.tile, level.overlap, options.seed, level.offload
-        )
+        return WanRenderer(generator, device, dtype, width, height, level, options.seed)
     generator = generator.to(device)
     with torch.inference_mode():
-        return ResidualRenderer(generator, dtype, width, height, level.tile, level.overlap, options.seed)
+        return ResidualRenderer(generator, dtype, width, height, level, options.seed)
 
 
 def kind_of_tiles(model: LoadedModel, level: fit.Level) -> str:

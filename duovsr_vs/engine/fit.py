@@ -127,13 +127,16 @@ def _refusal(demand: Demand, options: Options, asked: Level) -> str:
 
 def next_level(demand: Demand, level: Level, exact: bool) -> Level | None:
     """What to try after memory ran out at `level`: with exact tiles first a smaller one, if by the plan it helps, then
-    fewer frames in flight, then smaller tiles anyway; else only fewer frames in flight. None: nothing is left.
+    fewer frames in flight, then smaller tiles anyway; else only fewer frames in flight, or the weights in main memory.
+    None: nothing is left.
     """
     smaller = list(_halves(demand, level)) if exact else []
     now = level.needs(demand)
     helpful = next((each for each in smaller if each.needs(demand) <= HELPS * now), None)
     if helpful is None and level.in_flight > 1:
         return replace(level, in_flight=1)
+    if demand.can_offload and not level.offload:
+        return replace(level, offload=True)
     return helpful or next(iter(smaller), None)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .fit import Level
+
 
 @dataclass(frozen=True, slots=True)
 class Part[Result]:
@@ -30,8 +32,8 @@ class Renderer[Result](ABC):
     """Frames whose reduced-precision result was not finite and that were computed again in float32."""
 
     @abstractmethod
-    def use_tiles(self, tile: int, overlap: int) -> None:
-        """Cut the frames that follow into tiles; tile and overlap in LR pixels, tile 0: whole frames."""
+    def use(self, level: Level) -> None:
+        """Make the frames that follow from other pieces."""
 
     @abstractmethod
     def window(self, frames: Tensor, first: int) -> Result:

@@ -16,6 +16,7 @@ from ..model.config import CELL, COEFFICIENTS
 from ..model.features import Condition
 from ..model.generator import Generator
 from ..model.resample import pad_edges
+from .fit import Level
 from .noise import noise_field
 from .renderer import Part, Renderer, repeatable_kernels
 from .tiles import Tile, split
@@ -45,23 +46,20 @@ class ResidualWindow:
 class ResidualRenderer(Renderer[ResidualWindow]):
     """Runs a generator in one precision on frames of one size; odd sides get one more row or column."""
 
-    def __init__(
-        self, generator: Generator, dtype: torch.dtype, width: int, height: int, tile: int,
-        overlap: int, seed: int,
-    ):  # fmt: skip
+    def __init__(self, generator: Generator, dtype: torch.dtype, width: int, height: int, level: Level, seed: int):
         self.generator = generator
         self.exact = copy.deepcopy(self.generator)
         self.exact.fold_for_one_step()
         self.dtype = dtype
         self.seed, self.size = seed, ((height + 1) // CELL, (width + 1) // CELL)
-        self.use_tiles(tile, overlap)
+        self.use(level)
         self.fast = self._in_type(dtype)
         self.lifted = self._lift(self.fast, dtype)
         self._counting = threading.Lock()  # frames are rendered side by side
         self.redone = 0
 
-    def use_tiles(self, tile: int, overlap: int) -> None:
-        self.tiles = split(*self.size, tile, overlap)
+    def use(self, level: Level) -> None:
+        self.tiles = split(*self.size, level.tile, level.overlap)
 
     def window(self, frames: Tensor, first: int) -> ResidualWindow:
         """The noise is the same for all frames, so that it cannot flicker: `first` changes nothing."""

@@ -15,7 +15,7 @@ from ..model.config import SCALE
 from ..model.registry import resolve
 from . import family
 from .fallback import Fallback
-from .fit import Level, fitted_text, fitting
+from .fit import fitted_text, fitting
 from .machine import machine_class, resolve_device, resolve_precision
 from .options import Options
 from .plan import EXACT, Plan
@@ -57,7 +57,7 @@ class Upscaler:
         self._renderer = family.renderer(model, options, width, height, dtype, self._device, level)
         self._windows: OrderedDict[tuple[int, int, int], Any] = OrderedDict()
         tiles = family.kind_of_tiles(model, level)
-        self._fallback = Fallback(demand, level, tiles == EXACT, self._cut_up)
+        self._fallback = Fallback(demand, level, tiles == EXACT, self._renderer.use)
         self.plan = Plan(
             model_name=config.name, model_hash=model.hash, width=width, height=height, out_width=out_width,
             out_height=out_height, device=str(self._device), machine=machine_class(str(self._device)),
@@ -149,10 +149,6 @@ class Upscaler:
     def _frame(self, n: int, frames: Sequence[Tensor], first: int, cuts: list[bool]) -> Tensor:
         shot = shot_of(n, first, cuts)
         return self._fallback.run(lambda: self._made(n, frames, first, shot))
-
-    def _cut_up(self, level: Level) -> None:
-        """Make the frames that follow from smaller pieces."""
-        self._renderer.use_tiles(level.tile, level.overlap)
 
     def _made(self, n: int, frames: Sequence[Tensor], first: int, shot: tuple[int, int]) -> Tensor:
         with torch.inference_mode():

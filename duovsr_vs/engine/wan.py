@@ -24,6 +24,7 @@ from ..model.wan.fast import FastTransformer
 from ..model.wan.fast_autoencoder import FastAutoencoder
 from ..model.wan.generator import WanGenerator, clip_of, whole_tokens
 from ..model.wan.transformer import WanTransformer
+from .fit import Level
 from .kernels import attention_kernels
 from .noise import noise_frame
 from .offload import Streamed
@@ -58,6 +59,11 @@ class Working:
             self.transformer = folded(generator, device, dtype, offload)
             self.codec = codec_of(generator, device, dtype)
 
+    def offload(self, device: torch.device) -> None:
+        """Let the blocks wait in main memory from now on, if they do not yet."""
+        if not isinstance(self.transformer.blocks, Streamed):
+            self.transformer.blocks = Streamed(self.transformer.blocks, device, self.dtype)
+
     def residual(self, lr: Tensor, noise: Tensor) -> Iterator[Tensor]:
         """Parts (t 3 4h 4w) float32 of the residual of (t+2 3 h w) LR frames; noise: (n 16 h/2 w/2)."""
         condition = self.codec.condition(lr[None])
@@ -75,25 +81,27 @@ class WanRenderer(Renderer[WanWindow]):
     """Runs a generator in one precision on windows of frames of one size; odd sides get one more row or column."""
 
     def __init__(
-        self, generator: WanGenerator, device: torch.device, dtype: torch.dtype, width: int, height: int, tile: int,
-        overlap: int, seed: int, offload: bool = False,
+        self, generator: WanGenerator, device: torch.device, dtype: torch.dtype, width: int, height: int, level: Level,
+        seed: int,
     ):  # fmt: skip
         self.generator, self.config = generator, generator.config
         self.device, self.seed = device, seed
         self.size = (height + 1) // CELL, (width + 1) // CELL
-        self.fast = Working(generator, device, dtype, offload)
+        self.fast = Working(generator, device, dtype, level.offload)
         self.exact: Working | None = None  # made when it is needed: with the weights in main memory
         self._noise: dict[int, Tensor] = {}
         self.redone = 0
-        self.use_tiles(tile, overlap)
+        self.use(level)
 
-    def use_tiles(self, tile: int, overlap: int) -> None:
-        self.tiles = split_in_step(*self.size, tile, overlap)
-        self.reach = fade(tile, overlap)
+    def use(self, level: Level) -> None:
+        self.tiles = split_in_step(*self.size, level.tile, level.overlap)
+        self.reach = fade(level.tile, level.overlap)
+        if level.offload:
+            self.fast.offload(self.device)
 
     def window(self, frames: Tensor, first: int) -> WanWindow:
         frames = even(frames.to(self.device))
-        noise = self._noise_from((first + self.config.overlap) // TIME, latent_frames(len(frames) - 2))
+        noise = self._noise_of(groups_of(first, len(frames) - 2, self.config.overlap))
         with repeatable_kernels(self.device), steady_operations(self.device), attention_kernels(self.device):
             result = self._window(self.fast, frames, noise)
             if bool(torch.isfinite(result.seen).all()):
@@ -151,14 +159,22 @@ class WanRenderer(Renderer[WanWindow]):
         kappa = mismatch.new_full((1, 1, *mismatch.shape[-2:]), self.config.kappa)
         return to_take_off(mismatch, kappa)
 
-    def _noise_from(self, group: int, count: int) -> Tensor:
-        """(count 16 h/2 w/2) of the groups from `group` on; those that the next window shares are kept."""
-        groups = range(group, group + count)
+    def _noise_of(self, groups: range) -> Tensor:
+        """(n 16 h/2 w/2) of latent groups; those that the next window shares are kept."""
         self._noise = {
             n: self._noise[n] if n in self._noise else noise_frame(self.seed, n, *self.size, LATENT_CHANNELS)
             for n in groups
         }
-        return torch.stack([self._noise[n] for n in groups]).to(self.device)
+        return torch.stack(list(self._noise.values())).to(self.device)
+
+
+def groups_of(first: int, frames: int, overlap: int) -> range:
+    """Numbers in the clip of a window's latents: frames that two windows share belong to the same groups in both.
+
+    first: number of the window's first frame. A stride of windows is a multiple of 4.
+    """
+    group = (first + overlap) // TIME
+    return range(group, group + latent_frames(frames))
 
 
 # -- a model in one precision -----------------------------------------------------------------------------------------

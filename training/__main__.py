@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,10 +90,17 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="run folder; a run that stopped there goes on")
     parser.add_argument("--start", type=Path, help="weights that the first stage begins with (.safetensors of a stage)")
     parser.add_argument(
-        "--from", dest="earlier", type=Path, help="folder of stage files, or another run, that this run goes on from"
+        "--from",
+        dest="earlier",
+        type=Path,
+        help="folder of stage files, or another run, that this run goes on from; or a model file that it begins with",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved recipe and what it costs, and stop")
     parser.add_argument("--peak", type=float, help="for --dry-run: TFLOP/s of a device that is not here")
+    parser.add_argument(
+        "--gpus", type=int, action="append", help="for --dry-run: plan for so many GPUs; may be repeated"
+    )
+    parser.add_argument("--memory", type=float, default=80, help="for --gpus: GB of each (default: 80)")
     parser.add_argument("--processes", type=int, default=1, help="for --dry-run: of torchrun")
     parser.add_argument("--fields", action="store_true", help="list the fields of the recipe and stop")
     return parser
@@ -105,10 +112,8 @@ def train(command: str, arguments: list[str]) -> int:
     options, overrides = parser.parse_known_args(arguments)
     recipe = resolve(RECIPES[options.recipe], ["--help"] if options.fields else overrides, parser.prog)
     if options.dry_run:
-        from training.plan import describe
-
         print(recipe.to_json())
-        print(describe(recipe, options.processes, options.peak and options.peak * 1e12))
+        print(planned(recipe, options))
         return 0
     if options.out is None or (options.data is None and recipe.name != "smoke"):
         needed = "--out is" if recipe.name == "smoke" else "--data and --out are"
@@ -121,6 +126,23 @@ def train(command: str, arguments: list[str]) -> int:
         run = Run(recipe, data, options.out, _say, options.start, options.earlier, world)
         run.all_stages() if command == "run" else run.stage(command)
     return 0
+
+
+def planned(recipe: Recipe, options: argparse.Namespace) -> str:
+    """What `--dry-run` prints below the recipe: plans for this machine, or for GPUs that are not here."""
+    from training.families import WAN, config_of, family_of
+
+    peak = options.peak and options.peak * 1e12
+    if options.gpus is None and family_of(config_of(recipe.model)) is not WAN:
+        from training.plan import describe
+
+        return describe(recipe, options.processes, peak)
+    from training import fleet
+
+    if min(options.gpus or [1]) < 1 or options.memory <= 0:
+        raise RecipeError("--gpus and --memory must be above 0")
+    card = fleet.Card(options.memory * 1e9, peak or fleet.H100.peak)
+    return fleet.describe(replace(recipe, device="cuda"), options.gpus or fleet.FLEETS, card)
 
 
 def resolve(base: Recipe, overrides: list[str], prog: str) -> Recipe:

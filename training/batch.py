@@ -46,6 +46,8 @@ class Batch:
     """Numbers of the samples in the global batch; every random draw belongs to one."""
     names: tuple[str, ...] = ()
     """What each sample is, for messages."""
+    pictures: Tensor | None = None
+    """The ground truth itself, (b t 3 4h 4w) in [0, 1], for stages that ask for it."""
     steady: bool = True
     """Whether noise is the same for the frames of a sample, as at run time."""
 
@@ -74,11 +76,12 @@ def prepare(
     drop: float,
     first_slot: int = 0,
     names: tuple[str, ...] = (),
+    pictures: bool = False,
 ) -> Batch:
     """uint8 arrays of `PackedClips.batch` -> Batch, on the generator's device.
 
     soft: share of targets that are softened; those, and targets that are soft themselves, are labelled so. 0: all count
-    as best.  drop: share whose label is replaced by the null class.
+    as best.  drop: share whose label is replaced by the null class.  pictures: whether the batch keeps them.
     """
     device = generator.deviation.device
     lr, hr = (
@@ -100,7 +103,9 @@ def prepare(
     seen = slice(None) if family.in_pixels else slice(0)  # motion is for losses in pixels only
     flow, mask = (torch.from_numpy(arrays[name][:, seen]).to(device) for name in ("flow", "mask"))
     clean = (torch.from_numpy(arrays["kind"]) == KINDS.index("clean")) & ~blurred
-    return Batch(condition, z0, quality, clean.float().to(device), flow, mask.float(), slots, names, family.steady)
+    kept = hr if pictures else None
+    known = clean.float().to(device)
+    return Batch(condition, z0, quality, known, flow, mask.float(), slots, names, kept, family.steady)
 
 
 def noise_for(batch: Batch, seed: int, *names: object) -> Tensor:

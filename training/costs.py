@@ -22,11 +22,13 @@ from duovsr_vs.model.config import CELL, COEFFICIENTS, PRESETS, SCALE
 from duovsr_vs.model.family import AnyConfig, generator_of
 from duovsr_vs.model.features import Condition, frames_of
 from duovsr_vs.model.generator import Generator, features_of
+from duovsr_vs.model.wan.autoencoder import WanAutoencoder
+from duovsr_vs.model.wan.generator import WanGenerator, clip_of
 from training.discriminator import Discriminator, Scores, default_taps
 from training.families import family_of
 from training.lora import adapted, is_own, learn_own
 from training.losses import consistency_loss, pixel_loss, robust_latent_loss, temporal_loss, unit_loss
-from training.models import Model, blank_condition, in_pixels, tap_shape
+from training.models import Model, Pair, blank_condition, first_layers, in_pixels, tap_shape
 
 Mode = Literal["forward", "train", "through"]
 """forward: no gradient; train: gradient to the weights; through: gradient to the input only, the weights are held."""
@@ -131,6 +133,7 @@ class Rehearsal:
         networks = dict.fromkeys(DENOISERS, self.generator.network) | {
             "heads": self.heads,
             "codec": self.generator.codec,
+            "pair": self.pair,
         }
         return networks.get(part)
 
@@ -148,7 +151,7 @@ class Rehearsal:
 
     def _learns(self, part: str) -> None:
         """Gradients for this part's weights and no others."""
-        for name in ("student", "heads", "codec"):
+        for name in ("student", "heads", "codec", "pair"):
             if module := self.module(name):
                 module.requires_grad_(module is self.module(part))
         if self.adapters and part in DENOISERS:
@@ -157,6 +160,7 @@ class Rehearsal:
     def cost(self, part: str, mode: Mode, full: bool = False) -> Cost:
         """Of one pass of a part for a whole batch; full: in float32."""
         part = "student" if part in DENOISERS else part  # all are of one size
+        full = full and mode != "forward"  # nothing is kept, and a product is a product
         if (part, mode, full) not in self._known:
             with self.contents:
                 self._known[part, mode, full] = self._cost(part, mode, full)
@@ -172,6 +176,9 @@ class Rehearsal:
             "decode": self._decode,
             "temporal": self._flicker,
             "consistency": self._miss,
+            "autoencoder": self._taught,
+            "pair": self._paired,
+            "features": self._features,
         }.get(part, self._denoise)
         flops, kept = self._count(work, mode, full)
         if self.module(part) is None:
@@ -179,7 +186,8 @@ class Rehearsal:
         if self.recompute and part in DENOISERS and mode != "forward":
             flops, kept = self._recomputed(work, mode, full, kept)
         # what is fixed has no gradient of its own, so its way back costs as much as its way there
-        fixed = self._ends[part == "codec"] * (2 if mode == "train" else 1) if part != "heads" else 0
+        has_ends = part not in ("heads", "pair")
+        fixed = self._ends[part == "codec"] * (2 if mode == "train" else 1) if has_ends else 0
         return Cost(flops - fixed, fixed, kept)
 
     @cached_property
@@ -229,6 +237,12 @@ class Rehearsal:
         return int(counter.get_total_flops()), sum(storage.nbytes() for storage in kept.values())
 
     # -- the passes; each ends in one number --------------------------------------------------------------------
+
+    @cached_property
+    def pair(self) -> Pair | None:
+        """The light pair of a model that has one."""
+        generator = self.generator
+        return Pair(generator) if isinstance(generator, WanGenerator) and generator.light_encoder else None
 
     def _input(self, like: Tensor, mode: Mode) -> Tensor:
         return torch.rand_like(like).requires_grad_(mode == "through")
@@ -280,6 +294,23 @@ class Rehearsal:
     def _coefficients(self, mode: Mode) -> Tensor:
         generator, condition = self._pixels
         return self._input(generator.scale(condition), mode)
+
+    @property
+    def _codec(self) -> WanAutoencoder:
+        assert isinstance(self.generator, WanGenerator) and self.generator.codec is not None
+        return self.generator.codec
+
+    def _taught(self, mode: Mode) -> Tensor:
+        return self._codec.decode(clip_of(self.z0)).sum()
+
+    def _paired(self, mode: Mode) -> Tensor:
+        assert self.pair is not None
+        z, frames = self.pair(clip_of(self.condition.lr), clip_of(self.z0))
+        loss: Tensor = z.float().square().mean() + frames.float().square().mean()
+        return loss
+
+    def _features(self, mode: Mode) -> Tensor:
+        return first_layers(self._codec, clip_of(self._input(self._hr(), mode))).float().sum()
 
     def _flicker(self, mode: Mode) -> Tensor:
         generator, condition = self._pixels

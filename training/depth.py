@@ -15,6 +15,8 @@ from training.costs import DENOISERS, Cost, Mode, Rehearsal, Shape
 from training.discriminator import Scores, default_taps
 from training.families import WAN
 
+OF_LATENTS = ("encode", "autoencoder", "pair", "features")
+"""Parts that work on one latent after the other."""
 SHALLOW = 4
 """Blocks up to which a model is counted as it is."""
 
@@ -35,8 +37,8 @@ class Deep:
 
     def cost(self, part: str, mode: Mode, full: bool = False) -> Cost:
         """Of one pass of a part for a whole batch; full: in float32."""
-        if part == "encode":
-            return self._encode(mode, full) * self.shape.batch
+        if part in OF_LATENTS:
+            return self._by_latents(part, mode, full) * self.shape.batch
         if part not in DENOISERS:
             return self.low.cost(part, mode, full) * self.shape.batch
         low, pair = self.low.cost(part, mode, full), self._pair(part, mode, full)
@@ -58,9 +60,9 @@ class Deep:
         network = low.network + pair.network * self.pairs + forward.network * blocks // 2
         return Cost(network, low.fixed + pair.fixed * self.pairs, outside + inputs + pair.kept // 2)
 
-    def _encode(self, mode: Mode, full: bool) -> Cost:
+    def _by_latents(self, part: str, mode: Mode, full: bool) -> Cost:
         """From two and three latents."""
-        two, three = (self._autoencoder(latents).cost("encode", mode, full) for latents in (2, 3))
+        two, three = (self._autoencoder(latents).cost(part, mode, full) for latents in (2, 3))
         return two + (three + two * -1) * (WAN.latents(self.shape.frames) - 2)
 
     def _autoencoder(self, latents: int) -> Rehearsal | Deep:
@@ -73,12 +75,14 @@ class Deep:
 
     def parameters(self, part: str) -> int:
         """How many weights a part has."""
-        if part == "codec":
+        if part in ("codec", "pair"):
             return self._autoencoder(2).parameters(part)
         return self._sum(self.low.parameters(part), self.high.parameters(part), part)
 
     def own(self, part: str) -> int:
         """Those of them that belong to one network alone."""
+        if part == "pair":
+            return self.parameters(part)
         return self._sum(self.low.own(part), self.high.own(part), part)
 
     @property
@@ -111,6 +115,10 @@ def rehearsal(
     config: AnyConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores = "both", adapters: int = 0
 ) -> Rehearsal | Deep:
     """One for each shape: counting again would give the same."""
+    if isinstance(config, BaseConfig) and config.autoencoder is None:  # stages have one beside the light pair
+        known = PRESETS["base-tiny" if "tiny" in config.name else "base"]
+        assert isinstance(known, BaseConfig)
+        return rehearsal(config.with_values(autoencoder=known.autoencoder), shape, bf16, recompute, scores, adapters)
     if isinstance(config, BaseConfig) and config.blocks > SHALLOW:
         return Deep(config, shape, bf16, recompute, scores, adapters)
     return Rehearsal(config, shape, bf16, recompute, scores, adapters)

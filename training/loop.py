@@ -81,7 +81,9 @@ class Loop:
                 f"{rows[i].source} frame {rows[i].first_frame + t}"
                 for i, t in zip(arrays["clip"], arrays["t"], strict=True)
             )
-            return prepare(stage.encoder, arrays, seed, salt, stage.soft, stage.drop, slots.start, names)
+            return prepare(
+                stage.encoder, arrays, seed, salt, stage.soft, stage.drop, slots.start, names, stage.pictures
+            )
 
         if not stage.batches_per_step:
             return Prefetch(_nothing)

@@ -152,6 +152,25 @@ def pixel_loss(error: Tensor, scale: float = 20.0) -> Tensor:
     return scale * error.abs().mean()
 
 
+def latent_distance(z: Tensor, target: Tensor) -> Tensor:
+    """⟨|z − sg z*|⟩ + ⟨(z − sg z*)²⟩: small errors of latents count, large ones more. Both (b c t h w)."""
+    error = z - target.detach()
+    return error.abs().mean() + error.square().mean()
+
+
+def gradient_loss(x: Tensor, target: Tensor, scales: int) -> Tensor:
+    """Σ_s ⟨|∇x_s − ∇x*_s|⟩ over halvings s = 0 … scales − 1 of the pictures: edges and texture, not levels.
+
+    x, target: (b c t h w); differences between neighbours along rows and columns.
+    """
+    error, total = (x - target).flatten(0, 2)[:, None], x.new_zeros(())
+    for scale in range(scales):
+        if scale:
+            error = F.avg_pool2d(error, 2)
+        total = total + error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    return total
+
+
 def unit_loss(z: Tensor, smallest: float = 1e-4) -> Tensor:
     """KL(N(μ, σ²) ‖ N(0, 1)) = ½⟨μ² + σ² − 1 − ln σ²⟩, μ and σ² of each channel of each sample.  z: (b t c h w)."""
     mean, square = (reduce(x, "b t c h w -> b c", "mean") for x in (z, z.square()))

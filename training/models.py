@@ -18,9 +18,12 @@ from duovsr_vs.model.config import CELL
 from duovsr_vs.model.family import PRESETS
 from duovsr_vs.model.features import Condition
 from duovsr_vs.model.generator import Generator
+from duovsr_vs.model.wan.autoencoder import WanAutoencoder
+from duovsr_vs.model.wan.blocks import Cache, run
 from duovsr_vs.model.wan.condition import WanCondition
-from duovsr_vs.model.wan.config import PATCH, BaseConfig
-from duovsr_vs.model.wan.generator import WanGenerator
+from duovsr_vs.model.wan.config import PATCH, TIME, BaseConfig
+from duovsr_vs.model.wan.generator import WanGenerator, type_of
+from duovsr_vs.model.wan.transformer import WanTransformer
 from training.families import family_of
 from training.ranges import RecipeError
 
@@ -55,17 +58,42 @@ def encoder_of(model: Model, half: bool) -> Model:
     """What makes conditions and latents of pictures: the model, or, where that is dear, its autoencoder in bfloat16."""
     if not half or not isinstance(model, WanGenerator):
         return model
-    config = model.config.with_values(transformer=_UNUSED)
-    encoder = WanGenerator(config).to(model.deviation.device)
-    for name in ("autoencoder", "light_encoder"):
-        part = getattr(model, name)
-        if part is not None:
-            getattr(encoder, name).load_state_dict(part.state_dict())
-    return encoder.to(torch.bfloat16).eval().requires_grad_(False)
+    device, unused = model.deviation.device, WanTransformer(UNUSED).state_dict()
+    weights = {name: t for name, t in model.state_dict().items() if not name.startswith("transformer.")}
+    weights |= {f"transformer.{name}": t.to(device) for name, t in unused.items()}
+    halves = {name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}
+    encoder = WanGenerator.of(model.config.with_values(transformer=UNUSED), halves)
+    return moved(encoder, device).eval().requires_grad_(False)
 
 
-_UNUSED = cast(BaseConfig, PRESETS["base-tiny"]).transformer
+def moved[M: nn.Module](module: M, device: torch.device) -> M:
+    """The module on a device; untouched if it is there."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return module if all(tensor.device == device for tensor in tensors) else module.to(device)
+
+
+UNUSED = cast(BaseConfig, PRESETS["base-tiny"]).transformer
 """Of a model that is asked for conditions and latents only."""
+
+
+class Pair(nn.Module):
+    """Both halves as one network to train."""
+
+    def __init__(self, generator: WanGenerator):
+        super().__init__()
+        assert generator.light_encoder is not None and generator.light_decoder is not None
+        self.light_encoder, self.light_decoder = generator.light_encoder, generator.light_decoder
+
+    def forward(self, lr: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """LR frames (b 3 t h w) in [0, 1], latents (b 16 n h/2 w/2) -> latents of the LR, frames about [−1, 1]."""
+        return self.light_encoder(lr), self.light_decoder(z, lr)
+
+
+def first_layers(autoencoder: WanAutoencoder, frames: Tensor) -> Tensor:
+    """What the first quarter of an autoencoder's encoder makes of the last latent's frames (b 3 t h w)."""
+    cache, encoder = Cache(), autoencoder.encoder
+    layers = encoder.downsamples[: len(encoder.downsamples) // 4]
+    return run(layers, encoder.conv1(frames[:, :, -TIME:].to(type_of(encoder)), cache), cache)
 
 
 # -- conditions -------------------------------------------------------------------------------------------------

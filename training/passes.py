@@ -47,7 +47,7 @@ def updates(stage: str, recipe: Recipe) -> int:
 
 
 def _truth(recipe: Recipe, rounds: int = 1) -> Pass:
-    if family_of(config_of(recipe.model)) is RESIDUAL:
+    if family_of(config_of(recipe.model)) is RESIDUAL:  # its latents are made in float32
         return Pass("encode", "forward", 1, "latents of the ground truth", rounds=rounds, full=True)
     return Pass("encode", "forward", 2, "latents of the ground truth, and of the LR enlarged", "batch", rounds)
 
@@ -142,6 +142,14 @@ def _preference(recipe: Recipe) -> Iterator[Pass]:
     yield from _pixels(recipe, recipe.preference)
 
 
+def _light(recipe: Recipe) -> Iterator[Pass]:
+    yield _truth(recipe)
+    yield Pass("autoencoder", "forward", 1, "what the autoencoder decodes of the truth's latents")
+    yield Pass("pair", "train", 1, "latents of the LR, and frames of the truth's latents")
+    yield Pass("features", "through", 1, "activations of the decoded frames")
+    yield Pass("features", "forward", 1, "those of the truth")
+
+
 _TABLE: dict[str, Callable[[Recipe], Iterator[Pass]]] = {
     "autoencoder": _autoencoder,
     "regression": _regression,
@@ -150,4 +158,5 @@ _TABLE: dict[str, Callable[[Recipe], Iterator[Pass]]] = {
     "progressive": _progressive,
     "dual_stream": _dual_stream,
     "preference": _preference,
+    "light": _light,
 }

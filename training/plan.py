@@ -192,7 +192,7 @@ def efficiency(recipe: Recipe) -> float:
 
 def _networks(table: tuple[Pass, ...]) -> list[str]:
     """Those with weights, in the order in which they appear."""
-    return list(dict.fromkeys(one.part for one in table if one.part in (*DENOISERS, "heads", "codec")))
+    return list(dict.fromkeys(one.part for one in table if one.part in (*DENOISERS, "heads", "codec", "pair")))
 
 
 def _is_trained(part: str, table: tuple[Pass, ...]) -> bool:

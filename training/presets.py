@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from training.recipes import (
-    STAGES,
+    DIFFUSION,
     AutoencoderRecipe,
     DualStreamRecipe,
     GuidedRecipe,
+    LightRecipe,
     PreferenceRecipe,
     ProgressiveRecipe,
     Recipe,
@@ -17,7 +18,7 @@ from training.recipes import (
     TeacherRecipe,
 )
 
-SMALL_FAMILY = STAGES[1:]
+SMALL_FAMILY = ("regression", *DIFFUSION)
 """Stages of models with the fixed codec: a regression gives the teacher its start."""
 
 SMOKE = Recipe(
@@ -122,4 +123,14 @@ PAPER = Recipe(
 """The paper's numbers: updates, N, λ, rounds, pairs, and a model of Wan2.1's 1.3 B in place of its own. What it does
 not give is our reading (docs/method.md). Begins with `--from` a file that `duovsr models convert` makes of Wan's."""
 
-RECIPES = {recipe.name: recipe for recipe in (SMOKE, NANO_CPU, SMALL_GPU, PAPER)}
+LIGHT = Recipe(
+    name="light",
+    model="base-fast",
+    stages=("light",),
+    device="cuda",
+    light=LightRecipe(steps=20000, learning_rate=2e-4, batch=16, micro_batch=1, patch=64, frames=13, ema=0.999),
+    save_every=500,
+)
+"""The light pair of `base-fast` from the autoencoder of `--from base.safetensors`; not run at this size yet."""
+
+RECIPES = {recipe.name: recipe for recipe in (SMOKE, NANO_CPU, SMALL_GPU, PAPER, LIGHT)}

@@ -28,7 +28,9 @@ from training.ranges import (
     require,
 )
 
-STAGES = ("autoencoder", "regression", "teacher", "guided", "progressive", "dual_stream", "preference")
+DIFFUSION = ("teacher", "guided", "progressive", "dual_stream", "preference")
+"""The paper's: a base model and its three stages."""
+STAGES = ("autoencoder", "regression", *DIFFUSION, "light")
 """All stages in the order of a run; a recipe lists those that it uses."""
 
 
@@ -292,6 +294,24 @@ class PreferenceRecipe(StageRecipe):
             raise RecipeError(f"{', '.join(ranking)} are all 0; one above 0 is needed to rank candidates")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LightRecipe(StageRecipe):
+    """The light pair of `base-fast`, distilled from the video autoencoder. Not part of the paper."""
+
+    pixel: float = 1.0
+    """Weight of the distance of decoded frames from the truth."""
+    taught: float = 0.5
+    """The same from what the autoencoder decodes of the same latents."""
+    edges: float = 1.0
+    """The same of differences between neighbouring pixels, at three sizes."""
+    features: float = 0.1
+    """The same of activations of the first layers of the autoencoder's encoder."""
+
+    def __post_init__(self) -> None:
+        StageRecipe.__post_init__(self)
+        require(self, pixel=NATURAL, taught=NATURAL, edges=NATURAL, features=NATURAL)
+
+
 def _regression() -> RegressionRecipe:
     return RegressionRecipe(steps=500, learning_rate=1e-3)
 
@@ -307,7 +327,7 @@ class Recipe:
     adapters: int = 0
     """Rank of low-rank adapters on one set of frozen weights that all networks of a stage share; those of the run's
     start. 0: every network has, and trains, all weights of its own. For `base`."""
-    stages: tuple[str, ...] = STAGES[2:]
+    stages: tuple[str, ...] = DIFFUSION
     """Stages of the run, in order. The paper's start from a pretrained model: `--start` or a regression gives one."""
     seed: int = 0
     """Of first weights and of every draw."""
@@ -332,6 +352,7 @@ class Recipe:
     progressive: ProgressiveRecipe = field(default_factory=lambda: ProgressiveRecipe(steps=500, learning_rate=1e-5))
     dual_stream: DualStreamRecipe = field(default_factory=lambda: DualStreamRecipe(steps=2000, learning_rate=1e-5))
     preference: PreferenceRecipe = field(default_factory=lambda: PreferenceRecipe(steps=1000, learning_rate=2e-6))
+    light: LightRecipe = field(default_factory=lambda: LightRecipe(steps=20000, learning_rate=2e-4))
     log_every: int = 25
     """Updates between two lines of the log."""
     save_every: int = 200

@@ -20,7 +20,6 @@ from training.samples import guidance_strip, strips
 from training.stages import CLASSES, build_stage
 from training.stages.base import START, Stage, Weights
 from training.stages.guided import Guided
-from training.start import start_weights
 from training.stopping import at_once, later, stop_signals
 from training.validate import Validation
 from training.watch import Silent, Watcher
@@ -128,7 +127,7 @@ class Run:
                 f"--start: {name} begins with the results of {' and '.join(needs)}; give those by --from"
             )
         if self.start is not None and (is_first or self.recipe.adapters):
-            handed[START] = start_weights(self.start, self.recipe.model)
+            handed[START] = CLASSES[name].read_start(self.start, self.recipe)
         return handed
 
     def _resume(self, stage: Stage, checkpoints: Checkpoints, facts: Mapping[str, str]) -> int:

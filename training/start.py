@@ -9,8 +9,8 @@ from torch import Tensor
 
 from duovsr_vs.errors import ModelError
 from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, GOLDEN
+from training.architecture import check_architecture
 from training.checkpoints import TrainingError, read_tensors
-from training.results import check_architecture
 
 _SETS = tuple(f"{name}." for name in (DETAILED, FAITHFUL))
 _FOREIGN = ("patch_embedding.weight", "condition_embedder.time_proj.weight", "decoder.conv_in.weight")
@@ -31,6 +31,19 @@ def start_weights(path: Path, model: str) -> dict[str, Tensor]:
         )
     check_architecture(weights, model, path)
     return dict(weights)
+
+
+def autoencoder_weights(path: Path) -> dict[str, Tensor]:
+    """Those of `start_weights` that belong to the video autoencoder, of a model of any size.
+
+    TrainingError: there are none.
+    """
+    found = {name: t for name, t in one_set(read_tensors(path)).items() if name.startswith("autoencoder.")}
+    if not found:
+        raise TrainingError(
+            f"{path} holds no video autoencoder; give a model file of base, as `duovsr models convert` makes it"
+        )
+    return found
 
 
 def one_set(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -10,14 +10,15 @@ from training.stages.autoencoder import Autoencoder
 from training.stages.base import Stage, Weights
 from training.stages.dual_stream import DualStream
 from training.stages.guided import Guided
+from training.stages.light import Light
 from training.stages.preference import Preference
 from training.stages.progressive import Progressive
 from training.stages.regression import Regression
 from training.stages.teacher import Teacher
 
-AnyStage = Autoencoder | Regression | Teacher | Guided | Progressive | DualStream | Preference
+AnyStage = Autoencoder | Regression | Teacher | Guided | Progressive | DualStream | Preference | Light
 CLASSES: dict[str, type[AnyStage]] = {
-    cls.name: cls for cls in (Autoencoder, Regression, Teacher, Guided, Progressive, DualStream, Preference)
+    cls.name: cls for cls in (Autoencoder, Regression, Teacher, Guided, Progressive, DualStream, Preference, Light)
 }
 
 

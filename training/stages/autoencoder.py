@@ -38,7 +38,7 @@ class Autoencoder(Stage):
         config = config_of(recipe.model)
         if not isinstance(config, ModelConfig) or config.codec == "fixed":
             raise OptionError(
-                f"the stage autoencoder has nothing to train: the preset {recipe.model} has a codec that is not trained; "
+                f"the stage autoencoder has nothing to train: the preset {recipe.model} has a codec that is fixed; "
                 "leave it out of the recipe's stages, or give a --model whose codec is learned"
             )
         networks = Networks(recipe, handed, world)

@@ -21,8 +21,9 @@ from training.families import WAN, config_of, family_of
 from training.learner import Learner
 from training.lora import adapted, load_own, own_state
 from training.losses import consistency_loss, distillation_loss, robust_latent_loss, temporal_loss
-from training.models import Model, encoder_of, in_pixels
+from training.models import Model, encoder_of, in_pixels, moved
 from training.recipes import Recipe, StageRecipe
+from training.start import start_weights
 from training.validate import Clip, Sample, upscale
 
 START = "start"
@@ -55,7 +56,7 @@ def build(
     generator.network.recompute = recipe.recompute
     if not train:
         generator.eval().requires_grad_(False)
-    generator.to(world.device)
+    moved(generator, world.device)
     if world.size == 1:
         is_flat = family_of(generator.config) is not WAN  # its convolutions are 3-D
         return generator.to(memory_format=torch.channels_last) if is_flat else generator
@@ -100,6 +101,8 @@ class Stage(ABC):
     soft: float = 0.0
     drop: float = 0.0
     batches_per_step: int = 1
+    pictures: ClassVar[bool] = False
+    """Whether batches keep the pictures of the ground truth."""
     shown_steps: ClassVar[int] = 1
     """Steps of the flow in pictures; a model that is none of one step yet would only show a blur."""
     names: tuple[str, ...] = ()
@@ -123,6 +126,11 @@ class Stage(ABC):
     def needs_of(cls, recipe: Recipe) -> tuple[str, ...]:
         """Stages whose results this one starts from."""
         return ()
+
+    @classmethod
+    def read_start(cls, path: Path, recipe: Recipe) -> Weights:
+        """What a run that begins with this stage is given by a file."""
+        return start_weights(path, recipe.model)
 
     def learner(self, network: torch.nn.Module, peak: float, steps: int) -> Learner:
         """A learner with the stage's common settings."""

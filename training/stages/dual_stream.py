@@ -20,7 +20,7 @@ from training.losses import (
     hinge_generator_loss,
     smoothness_penalty,
 )
-from training.models import Model
+from training.models import Model, moved
 from training.recipes import Recipe
 from training.stages.base import Figures, Networks, Stage, Weights
 
@@ -72,7 +72,8 @@ class DualStream(Stage):
         config = self.student.config
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
-            self.heads = Discriminator(config.channels, default_taps(config.blocks), settings.taps).to(world.device)
+            heads = Discriminator(config.channels, default_taps(config.blocks), settings.taps)
+        self.heads = moved(heads, world.device)
         shard(self.heads, world, "float32")
         updates = settings.steps * settings.aux_per_student
         self.learners["fake"] = self.learner(self.fake, settings.fake_learning_rate, updates)

@@ -101,9 +101,13 @@ class WanRenderer(Renderer[WanWindow]):
 
     def window(self, frames: Tensor, first: int) -> WanWindow:
         frames = even(frames.to(self.device))
-        noise = self._noise_of(groups_of(first, len(frames) - 2, self.config.overlap))
+        groups = groups_of(first, len(frames) - 2, self.config.overlap)
+        self._draw(groups)
+        noise = torch.stack([self._noise[n] for n in groups]).to(self.device)
         with repeatable_kernels(self.device), steady_operations(self.device), attention_kernels(self.device):
             result = self._window(self.fast, frames, noise)
+            if self.device.type == "cuda":  # which works by itself meanwhile: the noise of the window that comes next
+                self._draw(range(groups.start, groups.stop + self.config.stride // TIME))
             if bool(torch.isfinite(result.seen).all()):
                 return result
             self.redone += len(frames) - 2
@@ -159,13 +163,12 @@ class WanRenderer(Renderer[WanWindow]):
         kappa = mismatch.new_full((1, 1, *mismatch.shape[-2:]), self.config.kappa)
         return to_take_off(mismatch, kappa)
 
-    def _noise_of(self, groups: range) -> Tensor:
-        """(n 16 h/2 w/2) of latent groups; those that the next window shares are kept."""
+    def _draw(self, groups: range) -> None:
+        """Have the noise of these latent groups, (16 h/2 w/2) each, at hand, and of no others."""
         self._noise = {
             n: self._noise[n] if n in self._noise else noise_frame(self.seed, n, *self.size, LATENT_CHANNELS)
             for n in groups
         }
-        return torch.stack(list(self._noise.values())).to(self.device)
 
 
 def groups_of(first: int, frames: int, overlap: int) -> range:

@@ -81,7 +81,7 @@ class Deep:
 
     def own(self, part: str) -> int:
         """Those of them that belong to one network alone."""
-        if part == "pair":
+        if part in ("codec", "pair"):
             return self.parameters(part)
         return self._sum(self.low.own(part), self.high.own(part), part)
 

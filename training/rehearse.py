@@ -87,7 +87,7 @@ class _GivenPairs(Preference):
 
 
 def rehearsed(recipe: Recipe, name: str) -> Rehearsed:
-    """The second update of a stage on the CPU's account: the first also makes the optimizer's moments."""
+    """An update of a stage. Not number 0, at which stage II also measures the ratio of its gradients."""
     know_kernels()
     recipe = replace(recipe, device="cpu")
     cls: Callable[..., Stage] = _GivenPairs if name == Preference.name else CLASSES[name]
@@ -95,11 +95,9 @@ def rehearsed(recipe: Recipe, name: str) -> Rehearsed:
         handed = _handed(recipe, name)
         stage = cls(recipe, handed)
         del handed
-        stage.update(0, _batches(stage))
-        standing = held.now
         with FlopCounterMode(display=False) as counter:
             stage.update(1, _batches(stage))
-        return Rehearsed(name, int(counter.get_total_flops()), standing)
+        return Rehearsed(name, int(counter.get_total_flops()), held.now)
 
 
 def _handed(recipe: Recipe, name: str) -> dict[str, dict[str, Tensor]]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
+
 import pytest
 import torch
+import torch.multiprocessing
+from safetensors.torch import load_file
 from torch import nn
 from training_files import copy_of, same
+from wan_ranks import trained, work
 from wan_training import adapters, batches, recipe, run, stage, weights
 
 from duovsr_vs.model.family import PRESETS, generator_of
@@ -111,3 +117,14 @@ def test_a_layer_is_the_sum_of_its_parts() -> None:
     nn.init.normal_(one.up)
     x = torch.randn(3, 7)
     torch.testing.assert_close(one(x), layer(x) + x @ (one.up @ one.down).T)
+
+
+def test_two_processes_with_sharded_adapters_train_what_one_does(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        (tmp_path / "port").write_text(str(free.getsockname()[1]))
+    torch.multiprocessing.spawn(work, (2, tmp_path), nprocs=2)  # type: ignore[no-untyped-call]
+    found, wanted = load_file(tmp_path / "found.safetensors"), trained("dual_stream")
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, atol=1e-6, rtol=1e-5)

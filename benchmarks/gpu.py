@@ -43,6 +43,7 @@ FAST_ONLY = 1920 * 1080
 """Above so many pixels the slow form is left out unless it is asked for."""
 MODELS = ("small", "base-fast", "base", "nano")
 BUDGET = 330.0
+ONCE = ("engine", "streams", "compiled")
 BLOCK_SIZE = (960, 544)
 BUSY = 0.5
 """Load average above which figures from a CPU mean little."""
@@ -52,7 +53,7 @@ Task = tuple[str, str, tuple[int, int]]
 def tasks(presets: Sequence[str], sizes: Sequence[tuple[int, int]], forms: Sequence[str], every: bool) -> list[Task]:
     """(preset, form, size), the most telling first: the main size fast, then slow, then the others.
 
-    The engine itself, and compiling, which takes long, at the main size alone. every: leave nothing out.
+    Forms of ONCE at the main size alone. every: leave nothing out.
     """
     first = sizes[0] if MAIN not in sizes else MAIN
     order = sorted(sizes, key=lambda size: (size != first, size[0] * size[1]))
@@ -60,12 +61,7 @@ def tasks(presets: Sequence[str], sizes: Sequence[tuple[int, int]], forms: Seque
     for size in order:
         for form in (form for form in FORMS if form in forms):
             small = size[0] * size[1] <= FAST_ONLY
-            if (
-                every
-                or form == "fast"
-                or (form == "slow" and small)
-                or (form in ("engine", "compiled") and size == first)
-            ):
+            if every or form == "fast" or (form == "slow" and small) or (form in ONCE and size == first):
                 found += [(preset, form, size) for preset in presets]
     return found
 
@@ -127,7 +123,7 @@ def parse(given: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         choices=FORMS,
         default=None,
-        help=f"of running ({' '.join(FORMS)}; on a CPU nothing compiled)",
+        help=f"of running ({' '.join(FORMS)}; on a CPU neither of the last two)",
     )
     add("--all", action="store_true", help="also the slow form of large sizes, and compiling at every size")
     add("--budget", type=float, default=BUDGET, help=f"seconds after which nothing new is begun ({BUDGET:g})")
@@ -144,7 +140,7 @@ def defaults(args: argparse.Namespace, device: torch.device) -> None:
     on_cpu = device.type == "cpu"
     args.preset = args.preset or (["small"] if on_cpu else list(MODELS))
     args.size = args.size or ([MAIN] if on_cpu else [roofline.size_of(text) for text in roofline.SIZES])
-    args.form = args.form or [form for form in FORMS if not (on_cpu and form == "compiled")]
+    args.form = args.form or [form for form in FORMS if not (on_cpu and form in ("streams", "compiled"))]
 
 
 def main(given: Sequence[str] | None = None) -> int:

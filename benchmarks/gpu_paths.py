@@ -1,8 +1,9 @@
 """The parts of a run, one by one, with random weights: what `gpu.py` times.
 
 A path takes a window of LR frames as bytes and gives the window's new output frames as bytes. `slow` is the trainer's:
-plain modules, nothing folded. `fast` is made of the engine's parts; `compiled` is that with its network compiled.
-`engine` is the engine itself, see gpu_engine.py.
+plain modules, nothing folded. `fast` is made of the engine's parts; `compiled` is that with its network compiled,
+`streams` that with decoding on a second stream, which shows in whole windows in a row alone. `engine` is the engine
+itself, see gpu_engine.py.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from duovsr_vs.engine.pixels import bytes_from_rgb
+from duovsr_vs.engine.transfer import Pending, SideStream
 from duovsr_vs.model.codec import to_latent_grid
 from duovsr_vs.model.compose import compose
 from duovsr_vs.model.config import CELL, SCALE, ModelConfig
@@ -29,7 +33,7 @@ from duovsr_vs.model.wan.fast_autoencoder import FastAutoencoder
 from duovsr_vs.model.wan.generator import WanGenerator, clip_of, whole_tokens
 from duovsr_vs.model.wan.transformer import WanTransformer
 
-FORMS = ("fast", "slow", "engine", "compiled")
+FORMS = ("fast", "slow", "engine", "streams", "compiled")
 BF16 = torch.bfloat16
 
 
@@ -38,6 +42,8 @@ class Path(ABC):
 
     beside = True
     """Whether transfers run beside the work."""
+    streams = False
+    """Whether windows are decoded on a second stream."""
 
     def __init__(self, config: Any, width: int, height: int, device: torch.device):
         self.config, self.device = config, device
@@ -71,11 +77,28 @@ class Path(ABC):
 
     def frames(self, windows: Iterable[Tensor]) -> Iterator[Tensor]:
         """Output frames (H W 3) in bytes of windows that lie on the device."""
-        for raw in windows:
-            condition = self.condition(self.floats(raw))
-            made = self.decode(self.network(condition), condition)
+        for made, condition in self.made(windows):
             for n in range(self.new):
                 yield bytes_from_rgb(self.frame(made, condition, n))
+
+    def made(self, windows: Iterable[Tensor]) -> Iterator[tuple[Any, Any]]:
+        """Decoded windows and their conditions; with two streams one is decoded while the network makes the next."""
+        side = SideStream(self.device) if self.streams else None
+        waiting: tuple[Pending[Any], Any] | None = None
+        for raw in windows:
+            condition = self.condition(self.floats(raw))
+            latents = self.network(condition)
+            if side is None:
+                yield self.decode(latents, condition), condition
+                continue
+            # What decoding reads stays referenced until its result has been waited for.
+            decode = partial(self.decode, latents, condition)
+            pending = side.run(lambda *_: decode(), *tree_leaves(latents)), (latents, condition)  # noqa: B023
+            if waiting is not None:
+                yield waiting[0].result(), waiting[1][1]
+            waiting = pending
+        if waiting is not None:
+            yield waiting[0].result(), waiting[1][1]
 
 
 class SlowResidual(Path):
@@ -223,4 +246,5 @@ def path_of(config: Any, form: str, width: int, height: int, device: torch.devic
     fast = (FastResidual if residual else FastBase)(config, width, height, device)
     if form == "compiled":
         fast.compile()
+    fast.streams = form == "streams"
     return fast

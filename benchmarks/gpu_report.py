@@ -9,7 +9,8 @@ from tables import table
 
 NEEDED = {("small", 1080): (150, 4), ("base-fast", 1080): (20, 20), ("base", 1080): (6, 30)}
 """(preset, lines of output) -> frames per second on the device at least, GB at most, on a GPU of an H200's class."""
-COLOURS = {"fast": "#1b7837", "slow": "#b2182b", "compiled": "#2166ac", "engine": "#762a83"}
+COLOURS = {"fast": "#1b7837", "slow": "#b2182b", "compiled": "#2166ac", "engine": "#762a83",
+           "streams": "#5aae61"}  # fmt: skip
 PART_COLOURS = {"upload": "#bbbbbb", "condition": "#4393c3", "transformer": "#1b7837", "decode": "#d6604d",
                 "compose": "#fdae61", "download": "#777777"}  # fmt: skip
 Record = dict[str, Any]

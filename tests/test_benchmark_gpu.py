@@ -62,6 +62,15 @@ def test_both_forms_of_base_make_the_same_frames() -> None:
         assert float((made[0] - made[1]).abs().mean()) < 2
 
 
+def test_a_second_stream_changes_no_frame() -> None:
+    made = []
+    for form in ("fast", "streams"):
+        with torch.inference_mode():
+            path = path_of(PRESETS["base-tiny-light"], form, 64, 64, CPU)
+            made.append(torch.stack(list(path.frames([path.host(n) for n in range(3)]))))
+    assert len(made[0]) == 3 * PRESETS["base-tiny-light"].stride and torch.equal(*made)
+
+
 def test_a_row_that_fails_is_noted_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,9 +22,10 @@ class Pending[T]:
     def result(self) -> T:
         """For work on the current stream, which waits for it; the caller does not."""
         if self._event is not None:
-            stream = torch.cuda.current_stream()
+            found = _on_device(self._value)
+            stream = torch.cuda.current_stream(found[0].device if found else None)
             stream.wait_event(self._event)
-            for tensor in _on_device(self._value):
+            for tensor in found:
                 tensor.record_stream(stream)
         return self._value
 
@@ -47,7 +48,7 @@ class SideStream:
         if self._stream is None:
             return Pending(work(*given), None)
         if given:
-            self._stream.wait_stream(torch.cuda.current_stream())
+            self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream):
             value = work(*given)
             event = self._stream.record_event()

@@ -18,6 +18,9 @@ from duovsr_vs.model.family import generator_of
 SECONDS = 2.0
 """That the frames which are timed should take."""
 
+MOST = 128
+"""How many those are at most."""
+
 
 def random_model(config: Any, device: torch.device) -> LoadedModel:
     """As a file would have given it, on the CPU; the weights are drawn on the device, which is quicker."""
@@ -52,5 +55,5 @@ def frames_per_second(config: Any, width: int, height: int, device: torch.device
         return time.perf_counter() - start
 
     stride()
-    count = max(1, min(int(SECONDS / stride()), 16))
+    count = max(1, min(int(SECONDS / stride()), MOST // config.stride))
     return count * config.stride / stride(count)

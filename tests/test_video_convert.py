@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import av
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from video_files import picture, planes
 
 from duovsr_vs.errors import FormatError, OptionError
 from duovsr_vs.video.colour import ColourTags, parse_matrix, resolve_matrix
-from duovsr_vs.video.convert import FromRGB, ToRGB, zimg_format
+from duovsr_vs.video.convert import Conversion, FromRGB, ToRGB, zimg_format
 from duovsr_vs.video.pixels import component_arrays, layout_of, to_planar
 
 PLANAR = [
@@ -160,3 +163,13 @@ def test_an_unknown_matrix_and_a_float_format_are_refused_in_words() -> None:
     for name in ("rgbf32le", "bayer_rggb8", "vaapi", "nonsense"):
         with pytest.raises(FormatError, match="8 to 16 bits"):
             layout_of(name)
+
+
+def test_a_conversion_goes_with_its_last_user() -> None:
+    """Each segment of a long job has one, with the memory of some frames in it."""
+    conversion = Conversion(vs.RGBS, W, H, format=vs.YUV420P8, matrix=1)
+    conversion.convert(conversion.new_frame()).close()
+    there = weakref.ref(conversion)
+    del conversion
+    gc.collect()
+    assert there() is None

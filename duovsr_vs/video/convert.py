@@ -5,6 +5,7 @@ One frame at a time: a source clip whose only frame is swapped before each reque
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -36,6 +37,13 @@ def _zimg_tags(layout: PixelLayout, tags: ColourTags) -> dict[str, int]:
     return named
 
 
+@dataclass(slots=True)
+class _Slot:
+    """Where the graph takes its source frame from."""
+
+    frame: Any = None
+
+
 class Conversion:
     """One resize call fed by hand: `convert` puts a frame in and takes the converted one out."""
 
@@ -44,9 +52,10 @@ class Conversion:
         blank = vs.core.std.BlankClip(format=source, width=wide, height=high, length=_ENDLESS, keep=True)
         self.source = source
         self.size = wide, high
-        self._current: Any = None
         self._asked = 0
-        feed = vs.core.std.ModifyFrame(blank, blank, lambda n, f: self._current)
+        # The graph must not hold this object, which holds the graph: Python sees no such circle and would never free it.
+        current = self._current = _Slot()
+        feed = vs.core.std.ModifyFrame(blank, blank, lambda n, f: current.frame)
         try:
             self._node = getattr(vs.core.resize, kernel)(feed, **arguments)
         except vs.Error as error:
@@ -60,7 +69,7 @@ class Conversion:
 
     def convert(self, frame: Any) -> Any:
         """The converted frame; the caller closes it. The source frame is closed here."""
-        self._current = frame
+        self._current.frame = frame
         try:
             return self._node.get_frame(self._asked % _ENDLESS)
         except vs.Error as error:
@@ -69,7 +78,7 @@ class Conversion:
             ) from None
         finally:
             self._asked += 1
-            self._current = None
+            self._current.frame = None
             frame.close()
 
 

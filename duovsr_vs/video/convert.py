@@ -53,7 +53,7 @@ class Conversion:
         self.source = source
         self.size = wide, high
         self._asked = 0
-        # The graph must not hold this object, which holds the graph: Python sees no such circle and would never free it.
+        # The graph must not hold this object, which holds the graph: Python sees no such circle and never frees it.
         current = self._current = _Slot()
         feed = vs.core.std.ModifyFrame(blank, blank, lambda n, f: current.frame)
         try:

@@ -18,7 +18,7 @@ from duovsr_vs.model.family import generator_of
 SECONDS = 2.0
 """That the frames which are timed should take."""
 
-MOST = 128
+MOST = {"cuda": 128, "cpu": 16}
 """How many those are at most."""
 
 
@@ -55,5 +55,5 @@ def frames_per_second(config: Any, width: int, height: int, device: torch.device
         return time.perf_counter() - start
 
     stride()
-    count = max(1, min(int(SECONDS / stride()), MOST // config.stride))
+    count = max(1, min(int(SECONDS / stride()), MOST[device.type] // config.stride))
     return count * config.stride / stride(count)

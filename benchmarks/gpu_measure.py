@@ -22,7 +22,7 @@ from duovsr_vs.engine.transfer import downloaded, uploaded
 PARTS = ("upload", "condition", "transformer", "decode", "compose", "download")
 LOOP = 2.5
 """Seconds that a loop of whole windows should take."""
-MOST = 128
+MOST = {"cuda": 128, "cpu": 16}
 """New frames of such a loop, at most."""
 LONG = 8.0
 """A window that takes longer, seconds, is timed once and cold."""
@@ -84,7 +84,7 @@ def _timed(row: Row, path: Path, device: torch.device) -> None:
         row.fps_device, row.fps_whole = 1 / seconds, 1000 / sum(cold.values())
         return
     again, row.ms = _parts(path, device)
-    count = max(1, min(int(LOOP / again), MOST // path.new))
+    count = max(1, min(int(LOOP / again), MOST[device.type] // path.new))
     row.fps_device = _loop(path, count, device, transfers=False)
     row.fps_whole = _loop(path, count, device, transfers=True)
 

@@ -27,7 +27,7 @@ def handlers() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
-    interrupts._raised = False
+    interrupts._raised = interrupts._listening = False
 
 
 def arrive(number: signal.Signals) -> None:
@@ -131,3 +131,18 @@ def test_an_interrupt_while_threads_are_started_leaves_none_that_the_interpreter
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert "KeyboardInterrupt" in done.stderr
+
+
+def test_a_second_interrupt_waits_for_nothing() -> None:
+    code = (
+        "import os, signal, time\n"
+        "from duovsr_vs import interrupts\n"
+        "interrupts.listen()\n"
+        "with interrupts.held_back():\n"
+        "    for pause in (0, 0, interrupts.IMPATIENT + 0.1):\n"
+        "        time.sleep(pause)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        print('waits', flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "waits\nwaits\n")

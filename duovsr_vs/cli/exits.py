@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import typer
 
 from ..errors import DuoVsrError, OptionError
-from ..interrupts import listen
+from ..interrupts import INTERRUPTED, listen
 
-FAILED, USAGE, DAMAGED, INTERRUPTED = 1, 2, 3, 130
+FAILED, USAGE, DAMAGED = 1, 2, 3
 
 
 def say(text: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from duovsr_vs.model.config import LATENT_STD, PRESETS, ModelConfig
+from duovsr_vs.model.config import LATENT_STD, ModelConfig
+from duovsr_vs.model.family import PRESETS
 from training.recipes import (
     DualStreamRecipe,
     GuidedRecipe,

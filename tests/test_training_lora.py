@@ -20,7 +20,7 @@ from training.models import Model
 from training.ranges import RecipeError
 from training.stages.dual_stream import DualStream
 
-pytestmark = pytest.mark.usefixtures("trainer_alone")
+pytestmark = [pytest.mark.usefixtures("trainer_alone"), pytest.mark.slow]
 RANK = 3
 
 

@@ -19,7 +19,7 @@ from training.data.pack import pack
 from training.lora import is_own, merge
 from training.start import autoencoder_weights, start_weights
 
-pytestmark = pytest.mark.usefixtures("trainer_alone")
+pytestmark = [pytest.mark.usefixtures("trainer_alone"), pytest.mark.slow]
 SMALL = [
     *("--model", "base-tiny", "--device", "cpu", "--no-bf16", "--evaluate-clips", "1", "--log-every", "1"),
     *("--stages", "teacher", "guided", "progressive", "--adapters", "3"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import weakref
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 from conftest import random_weights, synthetic_clip
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from duovsr_vs.engine.budget import as_size, parse_size
 from duovsr_vs.engine.fallback import Fallback, is_out_of_memory
 from duovsr_vs.engine.fit import Level, fitting, next_level, tile_to_name
 from duovsr_vs.engine.memory import Demand
 from duovsr_vs.engine.options import Options
+from duovsr_vs.engine.tally import Tally
 from duovsr_vs.engine.upscaler import Upscaler
 from duovsr_vs.errors import DuoVsrError, OptionError
 from duovsr_vs.model.checkpoint import DETAILED, save
@@ -72,34 +71,6 @@ def test_a_size_that_is_named_is_enough_and_not_much_more(size: int) -> None:
 
 
 # -- the estimate -----------------------------------------------------------------------------------------------------
-
-
-class Tally(TorchDispatchMode):
-    """Counts the bytes of all tensors that are alive, as they come and go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
-        return out
-
-    def _add(self, storage: Any) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._known:
-            self._known.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
 
 
 @pytest.mark.parametrize(
@@ -190,6 +161,7 @@ def test_the_plan_says_what_the_budget_changed(wide_model: Path) -> None:
 SHORT_OF_MEMORY = """
 import resource, sys, torch
 from duovsr_vs.engine.options import Options
+from duovsr_vs.engine.tally import Tally
 from duovsr_vs.engine.upscaler import Upscaler
 options = Options(model=sys.argv[1], device="cpu", precision="float32", threads=1, scene_cut=False)
 frame = torch.rand(3, 384, 384)

@@ -27,7 +27,7 @@ def start_weights(path: Path, model: str) -> dict[str, Tensor]:
     if weights is tensors and any(name.endswith(_FOREIGN) and not name.startswith("transformer.") for name in tensors):
         raise TrainingError(
             f"{path} has the names of another program's weights; make a model file of it first: "
-            "duovsr models convert TRANSFORMER --vae VAE -o base.safetensors"
+            "duovsr models convert --transformer FILE --vae FILE -o base.safetensors"
         )
     check_architecture(weights, model, path)
     return dict(weights)

@@ -115,7 +115,7 @@ def test_the_regression_sees_one_step_from_noise_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["regression", "teacher", "progressive", "dual_stream"])
-@pytest.mark.parametrize("term", ["temporal", "consistency"])
+@pytest.mark.parametrize("term", ["temporal", "consistency", "structure"])
 def test_losses_in_pixels_count_by_their_weight(name: str, term: str) -> None:
     batch = one_batch()
     found = []

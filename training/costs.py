@@ -18,23 +18,26 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from duovsr_vs.model import flow
+from duovsr_vs.model.codec import luma
 from duovsr_vs.model.config import CELL, COEFFICIENTS, PRESETS, SCALE
 from duovsr_vs.model.family import AnyConfig, generator_of
 from duovsr_vs.model.features import Condition, frames_of
 from duovsr_vs.model.generator import Generator, features_of
+from duovsr_vs.model.resample import enlarge
 from duovsr_vs.model.wan.autoencoder import WanAutoencoder
 from duovsr_vs.model.wan.generator import WanGenerator, clip_of
 from training.discriminator import Discriminator, Scores, default_taps
 from training.families import family_of
 from training.lora import adapted, is_own, learn_own
-from training.losses import consistency_loss, pixel_loss, robust_latent_loss, temporal_loss, unit_loss
+from training.losses import consistency_loss, pixel_loss, robust_latent_loss, structure_loss, temporal_loss, unit_loss
 from training.models import Model, Pair, blank_condition, first_layers, in_pixels, tap_shape
 
 Mode = Literal["forward", "train", "through"]
 """forward: no gradient; train: gradient to the weights; through: gradient to the input only, the weights are held."""
 DENOISERS = ("student", "teacher", "real", "fake", "reference")
 """Flow networks of the preset's size. Other parts: heads; codec (a learned one, there and back); and, taken as they
-are, transform (pictures to coefficients), encode (to latents), decode (of a learned codec), temporal, consistency."""
+are, transform (pictures to coefficients), encode (to latents), decode (of a learned codec), temporal, consistency,
+structure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,7 @@ class Rehearsal:
             "decode": self._decode,
             "temporal": self._flicker,
             "consistency": self._miss,
+            "structure": self._structure,
             "autoencoder": self._taught,
             "pair": self._paired,
             "features": self._features,
@@ -316,6 +320,12 @@ class Rehearsal:
         generator, condition = self._pixels
         error = generator.pixels(self._coefficients(mode), condition)
         return temporal_loss(error, self.flow, self.mask)
+
+    def _structure(self, mode: Mode) -> Tensor:
+        generator, condition = self._pixels
+        y = self._coefficients(mode)
+        truth = luma(enlarge(condition.base) + generator.pixels(y.detach(), condition))
+        return structure_loss(truth + luma(generator.pixels(y, condition)), truth)
 
     def _miss(self, mode: Mode) -> Tensor:
         generator, condition = self._pixels

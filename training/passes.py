@@ -54,10 +54,14 @@ def _truth(recipe: Recipe, rounds: int = 1) -> Pass:
 
 def _pixels(recipe: Recipe, settings: StageRecipe) -> Iterator[Pass]:
     """The terms in pixels, where they have a weight."""
-    if has_learned_codec(config_of(recipe.model)) and (settings.temporal > 0 or settings.consistency > 0):
+    if has_learned_codec(config_of(recipe.model)) and _has_pixels(settings):
         yield Pass("decode", "through", 1, "coefficients of the student's latents", full=True)
         yield Pass("decode", "forward", 1, "those of the truth's", full=True)
     yield from _in_pixels(settings)
+
+
+def _has_pixels(settings: StageRecipe) -> bool:
+    return settings.temporal > 0 or settings.consistency > 0 or settings.structure > 0
 
 
 def _in_pixels(settings: StageRecipe) -> Iterator[Pass]:
@@ -65,6 +69,8 @@ def _in_pixels(settings: StageRecipe) -> Iterator[Pass]:
         yield Pass("temporal", "through", 1, "flicker is seen in pixels", full=True)
     if settings.consistency > 0:
         yield Pass("consistency", "through", 1, "what the output, shrunk, misses of the LR", full=True)
+    if settings.structure > 0:
+        yield Pass("structure", "through", 1, "structure and contrast are seen in pixels", full=True)
 
 
 def _autoencoder(recipe: Recipe) -> Iterator[Pass]:

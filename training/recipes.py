@@ -60,6 +60,8 @@ class StageRecipe:
     """Weight of the loss on what flickers along the motion. Ours; 0 in the paper."""
     consistency: float = 0.0
     """Weight of the loss on what the output, shrunk, misses of a clean LR. Ours; 0 in the paper."""
+    structure: float = 0.0
+    """Weight of the loss on local structure and contrast, in pixels. Ours; 0 in the paper."""
     ema: float = 0.99
     """Decay of the weight average that is evaluated and handed on. Not given; of Self-Forcing (arXiv 2506.08009)."""
     clip: float = 1.0
@@ -81,6 +83,7 @@ class StageRecipe:
             warmup=NATURAL,
             temporal=NATURAL,
             consistency=NATURAL,
+            structure=NATURAL,
             weight_decay=NATURAL,
         )
 
@@ -397,7 +400,7 @@ class Recipe:
         for stage in map(self.stage, self.stages):
             if family.whole(stage.frames) != stage.frames:
                 raise refused(stage, "frames", f"{self.model} takes {family.time}n + 1 frames")
-            for name in ("temporal", "consistency"):
+            for name in ("temporal", "consistency", "structure"):
                 if getattr(stage, name) and not family.in_pixels:
                     raise refused(stage, name, f"latents of {self.model} are too dear to decode for a loss; give 0")
 

@@ -93,6 +93,7 @@ LOSSES = {
     "velocity": "Error of the velocity against its target.",
     "temporal": "What flickers along the motion of the truth.",
     "consistency": "What the output, shrunk again, misses of a clean LR.",
+    "structure": "Structure and contrast that differ from the truth's, at four scales of the picture.",
     "dmd": "Distribution matching. Its gradient is normalised, so it does not shrink near its goal.",
     "gan": "Minus the mean logit of the student's output: below 0 the heads take it for real.",
     "features": "Distance of the score models' activations from those of the truth.",

@@ -26,7 +26,7 @@ LOG = "log.jsonl"
 SAMPLES = "samples"
 MACHINE = ("seconds", "wait", "samples_per_second", "tokens_per_second", "mfu", "memory_gb", "rate", "steps")
 """Figures about the machine and the schedule: on the bar there is no room for them."""
-MAIN = ("dmd", "gan", "features", "velocity", "preference", "latent", "temporal", "consistency")
+MAIN = ("dmd", "gan", "features", "velocity", "preference", "latent", "structure", "temporal", "consistency")
 ON_BAR = 3
 """Losses that the bar shows: the first of these, in this order."""
 Picture = npt.NDArray[np.uint8]

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor
 
 from duovsr_vs.model import flow
+from duovsr_vs.model.codec import luma
 from duovsr_vs.model.family import generator_of
 from duovsr_vs.model.features import frames_of
+from duovsr_vs.model.resample import enlarge
 from training.batch import Batch
 from training.data.dataset import PackedClips
 from training.distributed import ALONE, World, settle, shard, whole
 from training.families import WAN, config_of, family_of
 from training.learner import Learner
 from training.lora import adapted, load_own, own_state
-from training.losses import consistency_loss, distillation_loss, robust_latent_loss, temporal_loss
+from training.losses import consistency_loss, distillation_loss, robust_latent_loss, structure_loss, temporal_loss
 from training.models import Model, encoder_of, in_pixels, moved
 from training.recipes import Recipe, StageRecipe
 from training.start import start_weights
@@ -217,8 +219,8 @@ class Stage(ABC):
     # -- losses -----------------------------------------------------------------------------------------------------
 
     def pixel_terms(self, x0: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
-        """Weighted temporal and consistency losses of a clean estimate, in pixels; those of weight 0 are left out."""
-        if not self.common.temporal and not self.common.consistency:
+        """Weighted losses of a clean estimate in pixels: temporal, consistency, structure; none where weights are 0."""
+        if not self.common.temporal and not self.common.consistency and not self.common.structure:
             return x0.new_zeros(()), {}
         student, condition = in_pixels(self.student, batch.condition)
         y = student.coefficients(x0, condition)
@@ -230,14 +232,20 @@ class Stage(ABC):
         """`pixel_terms` of normalised coefficients."""
         total, figures = y.new_zeros(()), {}
         student, condition = in_pixels(self.student, batch.condition)
-        if self.common.temporal:
+        error = y.new_zeros(())
+        if self.common.temporal or self.common.structure:
             error = student.pixels(y - truth, condition)
+        if self.common.temporal:
             flicker = temporal_loss(error, batch.flow, batch.mask)
             total, figures["temporal"] = total + self.common.temporal * flicker, float(flicker.detach())
         if self.common.consistency:
             mismatch = frames_of(student.mismatch(y, condition), y.shape[1])
             missed = consistency_loss(mismatch, batch.clean)
             total, figures["consistency"] = total + self.common.consistency * missed, float(missed.detach())
+        if self.common.structure:
+            target = luma(enlarge(condition.base) + student.pixels(truth, condition))
+            broken = structure_loss(target + luma(error), target)
+            total, figures["structure"] = total + self.common.structure * broken, float(broken.detach())
         return total, figures
 
     def paired_loss(self, x0: Tensor, batch: Batch, t: Tensor) -> tuple[Tensor, Figures]:

@@ -43,8 +43,8 @@ def in_pixels(model: Model, condition: Seen) -> tuple[Generator, Condition]:
     """Model and condition, where losses in pixels are cheap. RecipeError for the other family."""
     if not isinstance(model, Generator) or not isinstance(condition, Condition):
         raise RecipeError(
-            "losses in pixels (temporal, consistency, structure) are for models whose latents decode linearly, nano and "
-            "small; leave them at 0"
+            "losses in pixels (temporal, consistency, structure) are for models whose latents decode linearly, "
+            "nano and small; leave them at 0"
         )
     return model, condition
 

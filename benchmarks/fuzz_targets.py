@@ -34,7 +34,7 @@ CONTAINERS = ("b.mkv", "b.mp4", "b.mov", "b.webm", "b.y4m", "%05d.png")
 OWN_WORDS = (
     "input", "output", "model", "size", "part", "source", "base", "windows?", "tiles?", "device", "machine", "memory",
     "segments?", "kept", "not kept", "note", "done", "resumed", "skipped", "failed", "damaged", "there already",
-    r"\d+ of", r"\d+ frames",
+    "preview", "estimate", "cluster", r"\d+ of", r"\d+ frames",
 )  # fmt: skip
 OWN_LINE = re.compile(rf"({'|'.join(OWN_WORDS)})\b|\[\d+/\d+\] ")
 """How lines on stderr begin that are no errors."""
@@ -273,7 +273,11 @@ def _judge_files(words: list[str], code: int, text: str, new: set[str], folder: 
 
 
 def _whole(path: Path) -> None:
-    """A finished output can be read to its end."""
+    """A finished output can be read to its end, the page of a preview too."""
+    if path.suffix == ".html":
+        if not path.read_bytes().rstrip().endswith(b"</html>"):
+            raise Fault(f"{path.name} is cut short")
+        return
     try:
         with av.open(path, "r") as container:
             if not sum(1 for packet in container.demux(video=0) if packet.size):

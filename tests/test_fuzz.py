@@ -213,10 +213,19 @@ def test_a_broken_promise_is_a_fault(what: str, code: int, text: str, new: set[s
         _judge(["upscale", "a.mkv", "-o", "b.mkv"], code, text, new, tmp_path)
 
 
+def test_the_page_of_a_preview_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "b.preview.html").write_text("<html>")
+    with pytest.raises(Fault, match="cut short"):
+        _judge(["upscale", "a.mkv", "-o", "b.mkv", "--preview=1"], 0, "done     a\n", {"b.preview.html"}, tmp_path)
+
+
 def test_what_is_promised_is_no_fault(tmp_path: Path) -> None:
     words = ["upscale", "a.mkv", "-o", "b.mkv"]
     _judge(words, 1, "input    a.mkv\nduovsr: a sentence\n", set(), tmp_path)
     _judge(words, 1, "duovsr: a; 1 of 3 segments are finished; go on\n", {".b.mkv.duovsr"}, tmp_path)
+    (tmp_path / "b.preview.html").write_text("<html></html>\n")
+    told = "preview  frames 0 to 19, in the middle\nestimate the whole job\ndone     b.preview.html\n"
+    _judge([*words, "--preview", "1"], 0, told, {"b.preview.html"}, tmp_path)
     _judge(words, 2, "Usage: duovsr upscale\n╭─ Error ─╮\n", set(), tmp_path)
 
 

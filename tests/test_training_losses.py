@@ -180,8 +180,8 @@ def test_structure_wants_the_contrast_of_the_truth_where_the_least_square_wants_
 def test_structure_is_a_mean_over_samples_and_the_worst_places_count_more() -> None:
     truth = busy()
     x = truth + 0.05 * normal(*truth.shape, seed=8)
-    halves = [losses.structure_loss(x[n : n + 1], truth[n : n + 1]) for n in range(2)]
-    torch.testing.assert_close(losses.structure_loss(x, truth), sum(halves) / 2)
+    halves = [losses.structure_loss(x[n : n + 1], truth[n : n + 1], scales=2) for n in range(2)]
+    torch.testing.assert_close(losses.structure_loss(x, truth, scales=2), sum(halves) / 2)
     spread, heaped = truth.clone(), truth.clone()
     spread[..., ::4, ::4] = 0.5
     heaped[..., :8, :8] = 0.5  # as many pixels, side by side

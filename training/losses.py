@@ -75,15 +75,13 @@ def consistency_loss(mismatch: Tensor, clean: Tensor, scale: float = 50.0) -> Te
 
 STRUCTURE_FLOOR = 9e-4
 """Keeps ratios of variances apart from 0/0; a contrast of 0.03 counts half. SSIMULACRA2's."""
-STRUCTURE_SIDE = 5
-"""Side of the windows of local statistics, in pixels: about the spread of a Gaussian of σ = 1.5."""
 
 
 def structure_loss(x: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
     """½ Σ_s (⟨d_s⟩ + ⟨d_s⁴⟩^¼),  d = 1 − (1 − (μ_x − μ_y)²)·(2σ_xy + c)/(σ_x² + σ_y² + c).
 
     What SSIMULACRA2 takes for a loss of structure (Sneyers 2023): contrast must be as high as the truth's, and where it
-    is; the fourth powers are for the worst places. x, truth: luma (b t 1 h w) in [0, 1], sides of 4·2^`scales` or more;
+    is; the fourth powers are for the worst places. x, truth: luma (b t 1 h w) in [0, 1], sides of 3·2^`scales` or more;
     μ, σ² and σ_xy are of windows; s counts halvings. ⟨·⟩ is the mean over one sample, then over samples.
     """
     pair, total = torch.cat((x, truth), dim=2).flatten(0, 1), x.new_zeros(())
@@ -95,7 +93,7 @@ def structure_loss(x: Tensor, truth: Tensor, scales: int = 4) -> Tensor:
 
 
 def frames_structure(x: Tensor, y: Tensor) -> Tensor:
-    """d of `structure_loss` at each pixel of (n 1 h w), 0 or more."""
+    """d of `structure_loss` for each window of (n 1 h w), 0 or more: (n 1 h/2−2 w/2−2)."""
     mean_x, mean_y, xx, yy, xy = window_means(torch.cat((x, y, x * x, y * y, x * y), dim=1)).split(1, dim=1)
     shared, spread = xy - mean_x * mean_y, xx - mean_x.square() + yy - mean_y.square()
     likeness = (2 * shared + STRUCTURE_FLOOR) / (spread + STRUCTURE_FLOOR)
@@ -103,10 +101,9 @@ def frames_structure(x: Tensor, y: Tensor) -> Tensor:
 
 
 def window_means(x: Tensor) -> Tensor:
-    """Mean of the window around each pixel of (n c h w), of what lies in the picture."""
-    side, reach = STRUCTURE_SIDE, STRUCTURE_SIDE // 2
-    rows = F.avg_pool2d(x, (1, side), stride=1, padding=(0, reach), count_include_pad=False)
-    return F.avg_pool2d(rows, (side, 1), stride=1, padding=(reach, 0), count_include_pad=False)
+    """Means of the windows of 6x6 pixels around every second corner of (n c h w), h and w even: about the spread of
+    SSIMULACRA2's Gaussian (σ = 1.5), at a quarter of its places."""
+    return F.avg_pool2d(F.avg_pool2d(x, 2), 3, stride=1)
 
 
 def guided_velocity(v_class: Tensor, v_null: Tensor, guidance: float) -> Tensor:

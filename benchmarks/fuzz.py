@@ -40,7 +40,7 @@ MEANING = {
     "arguments": "arguments of all commands",
 }
 SECONDS = 60.0
-"""After so long an input hangs; a machine that is busy with other work is slow, too."""
+"""After so long an input hangs; --seconds gives a machine that is busy with other work more."""
 SLOW = 10.0
 """Seconds from which an input is told of."""
 GROWTH = 1.5e9
@@ -93,7 +93,8 @@ class Found:
 class Worker:
     """One process that tries inputs; replaced when it dies or hangs."""
 
-    def __init__(self, corpus: Path, folder: Path):
+    def __init__(self, corpus: Path, folder: Path, patience: float):
+        self._patience = patience
         self._command = [sys.executable, str(HERE / "fuzz_worker.py"), str(corpus), str(folder)]
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()
@@ -108,11 +109,11 @@ class Worker:
         self._process.stdin.write(f"{case.kind} {case.seed}\n")
         self._process.stdin.flush()
         try:
-            line = self._answers.get(timeout=SECONDS)
+            line = self._answers.get(timeout=self._patience)
         except queue.Empty:
             self.end()
             with lock:
-                found.add(case, "hang", f"no answer after {SECONDS:g} s", SECONDS)
+                found.add(case, "hang", f"no answer after {self._patience:g} s", self._patience)
             return
         if line is None:
             code = self._process.wait()
@@ -173,9 +174,13 @@ def corpus(folder: Path) -> Path:
 
 
 def try_all(
-    todo: list[Case], sound: Path, folder: Path, workers: int, tell: bool = False, seconds: float = 1e9
-) -> Found:
-    """All inputs, or those that can be begun in so many seconds, in so many processes."""
+    todo: list[Case], sound: Path, folder: Path, workers: int, tell: bool = False, seconds: float = 1e9,
+    patience: float = SECONDS,
+) -> Found:  # fmt: skip
+    """All inputs, or those that can be begun in so many seconds, in so many processes.
+
+    patience: seconds after which an input hangs.
+    """
     found, lock, left, until = Found(), threading.Lock(), iter(todo), time.monotonic() + seconds
 
     def take() -> Iterator[Case]:
@@ -187,7 +192,7 @@ def try_all(
             yield case
 
     def work(number: int) -> None:
-        worker = Worker(sound, folder / f"worker{number}")
+        worker = Worker(sound, folder / f"worker{number}", patience)
         try:
             for case in take():
                 worker.tried(case, found, lock)
@@ -235,6 +240,7 @@ def parse(given: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="other inputs (0)")
     add("--workers", type=int, default=2, help="processes at once (2)")
     add("--minutes", type=float, default=1e6, help="stop after so long; --first goes on from there")
+    add("--seconds", type=float, default=SECONDS, help="an input that takes longer hangs (60)")
     add("--first", type=int, default=0, help="leave so many inputs out, and add to what the record holds of them")
     add("--corpus", type=Path, help="a folder in which to make the sound files, or where they are already")
     add("--case", nargs=2, metavar=("KIND", "SEED"), help="try one input in this process")
@@ -253,7 +259,7 @@ def main(given: list[str] | None = None) -> int:
         if args.case:
             return one(*args.case, sound, Path(place))
         todo = cases(args.count, args.seed, args.only)[args.first :]
-        found = try_all(todo, sound, Path(place), args.workers, tell=True, seconds=60 * args.minutes)
+        found = try_all(todo, sound, Path(place), args.workers, True, 60 * args.minutes, args.seconds)
     seconds = time.monotonic() - began
     if args.first:
         seconds += found.add_record(json.loads(args.json.read_text()), args.first)
@@ -262,7 +268,7 @@ def main(given: list[str] | None = None) -> int:
     total = sum(sum(counter.values()) for counter in found.counts.values())
     record = {"machine": environment.describe(), "seed": args.seed, "inputs": total, "counts": counts}
     record |= {"faults": found.faults, "seconds": round(seconds), "slowest_seconds": round(found.slowest, 1)}
-    record |= {"limits": {"seconds": SECONDS, "growth_bytes": GROWTH}, "most_growth_bytes": found.most}
+    record |= {"limits": {"seconds": args.seconds, "growth_bytes": GROWTH}, "most_growth_bytes": found.most}
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(record, indent=1) + "\n")
     return 1 if found.faults else 0

@@ -134,6 +134,14 @@ def test_a_name_of_any_kind_makes_one_sentence(tmp_path: Path, cli: Cli, name: s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--window", "--tile", "--every"])
+def test_check_takes_a_period_of_any_size_for_none(tmp_path: Path, cli: Cli, option: str) -> None:
+    source = make_video(tmp_path / "a.mkv", 3)
+    code, out, err = cli("check", source, source, option, 10**20)
+    assert (code, err) == (0, "")
+    assert "nothing is wrong" in out
+
+
 @pytest.mark.parametrize("header", [
     {"__metadata__": []}, {"__metadata__": 3}, {"__metadata__": {"format": "duovsr", "config": "[" * 50_000}},
     {"__metadata__": {"format": "duovsr", "config": "[]"}},

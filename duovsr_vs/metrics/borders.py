@@ -86,6 +86,6 @@ def window_step(source: Samples, upscaled: Samples, period: int) -> Step:
     source, upscaled: (n − 1,) mean |difference| of brightness, 0..1, from each frame to the next; entry i leads to
     frame i + 1.  period: frames from one window to the next.  Pairs that are cuts in the source are left out.
     """
-    number = np.arange(1, len(source) + 1)
+    number, period = np.arange(1, len(source) + 1), min(period, len(source) + 1)  # a period may be any number
     keep = source <= _CUT * max(float(np.median(source)), _STILL) if len(source) else np.zeros(0, bool)
     return _compared(upscaled[keep], source[keep], (number % period == 0)[keep])

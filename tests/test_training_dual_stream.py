@@ -274,15 +274,28 @@ def test_the_heads_learn_to_tell_real_from_generated() -> None:
     assert figures["d_real"] > 0.3 > -0.3 > figures["d_fake"] and figures["heads"] < 1.4
 
 
-def test_the_share_of_logits_without_a_gradient_is_told() -> None:
+@pytest.mark.parametrize(("logit", "share"), [(2.0, 0.5), (0.9, 0.0), (-0.9, 0.0), (-2.0, 0.5)])
+def test_the_share_of_logits_without_a_gradient_is_told(logit: float, share: float) -> None:
+    """Beyond ±1 on the right side: all logits above 1 are half right, those of the truth."""
     work = dual_stream()
     with torch.no_grad():
         for head in work.heads.heads:
             last = head.layers[-1]  # type: ignore[union-attr, index]
             last.weight.zero_()
-            last.bias.fill_(2.0)
+            last.bias.fill_(logit)
     figures = work.auxiliary(0, one_batch())
-    assert (figures["d_real"], figures["d_fake"], figures["saturated"]) == (2.0, 2.0, 0.5)
+    assert [figures[name] for name in ("d_real", "d_fake")] == pytest.approx([logit, logit])
+    assert figures["saturated"] == share
+
+
+def test_every_network_tells_its_gradient_and_auxiliary_updates_the_mean_of_their_figures() -> None:
+    work, other = (dual_stream(aux_per_student=3) for _ in range(2))
+    figures, source = work.update(1, batches(work.student)), batches(other.student)
+    made = [other.auxiliary(3 + k, next(source)) for k in range(3)]
+    for name in ("fake", "heads", "saturated", "gradient_fake", "gradient_heads"):
+        assert figures[name] == pytest.approx(sum(f[name] for f in made) / 3)
+    assert "gradient" not in made[0]
+    assert len({figures[name] for name in ("gradient", "gradient_fake", "gradient_heads")}) == 3
 
 
 def test_the_ratio_of_the_two_streams_gradients_is_told() -> None:

@@ -39,7 +39,10 @@ STOP_AT = 3
 COMMON = {"gradient", "rate", "seconds", "wait", "samples_per_second", "tokens_per_second", "mfu", "memory_gb"}
 FIGURES = {
     "guided": {"velocity", "guidance"},
-    "dual_stream": {"fake", "heads", "dmd", "gan", "features", "ratio", "d_real", "d_fake", "saturated"},
+    "dual_stream": {
+        *("fake", "heads", "dmd", "gan", "features", "ratio", "d_real", "d_fake", "saturated"),
+        *("gradient_fake", "gradient_heads"),
+    },
     "preference": {"preference", "anchor", "delta_w", "delta_l", "accuracy"},
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from signal import SIGTERM
 
@@ -52,10 +52,11 @@ class Loop:
         self.stage, self.place, self.world, self.watcher, self.first = stage, place, world, watcher, first
         self.recipe = stage.recipe
         self.checkpoints = Checkpoints(place.folder / "checkpoints", world)
-        self.guard = Guard(stage.name)
+        self.guard = Guard(stage.name, rates_of(stage), stage.common.clip)
         cost = stage_plan(self.recipe, stage.name, world.size, peak)
         self.throughput = Throughput(cost.flops, cost.samples, cost.tokens, peak)
-        self.names: tuple[str, ...] = ()
+        self.names: list[str] = []
+        """Samples of the update's batches so far."""
         self._sums: dict[str, list[float]] = {}
 
     def batches(self) -> Prefetch[Batch]:
@@ -90,9 +91,9 @@ class Loop:
         return Prefetch(make, first=self.first * stage.batches_per_step * stage.parts, depth=DEPTH)
 
     def _named(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; remembers what the last one holds."""
+        """The same batches; remembers what they hold."""
         for batch in batches:
-            self.names = batch.names
+            self.names += batch.names
             yield batch
 
     def run(self, evaluate: Callable[[int], None]) -> None:
@@ -100,7 +101,7 @@ class Loop:
         with stop_signals(), later() as stops, self.batches() as source:
             batches = self.throughput.batches(self._named(source))
             for step in range(self.first, self.stage.steps):
-                done = step + 1
+                done, self.names = step + 1, []
                 with self.throughput.update(), self._saved_if_stopped(step):
                     figures = self.stage.update(step, batches)
                 self._note(done, figures)
@@ -132,7 +133,7 @@ class Loop:
     def _note(self, done: int, figures: Figures) -> None:
         """Log means over the updates since the last line, over all ranks; stop what has gone wrong."""
         figures = self.world.mean(figures)
-        self.guard.watch(done, figures, self.stage.names or self.names)
+        self.guard.watch(done, figures, [*self.stage.names, *self.names])
         for name, value in figures.items():
             self._sums.setdefault(name, []).append(value)
         self.watcher.advance(done)
@@ -160,3 +161,9 @@ class Loop:
             f"stopped at update {done} of {self.stage.name} and saved; the same command goes on from there",
             asked[0] if asked else SIGTERM,
         )
+
+
+def rates_of(stage: Stage) -> list[str]:
+    """Options of the stage's learning rates."""
+    names = [field.name for field in fields(stage.common) if field.name.endswith("learning_rate")]
+    return [f"--{stage.name}.{name}".replace("_", "-") for name in names]

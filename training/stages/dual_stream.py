@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -22,7 +22,7 @@ from training.losses import (
 )
 from training.models import Model, moved
 from training.recipes import Recipe
-from training.stages.base import Figures, Networks, Stage, Weights
+from training.stages.base import Figures, Networks, Stage, Weights, mean_of
 
 RATIO_EVERY = 25
 """Student updates between two measurements of how the two streams' gradients compare."""
@@ -125,9 +125,15 @@ class DualStream(Stage):
         """One update of the fake score on what the student makes, and of the heads; parts: of one batch."""
         with torch.no_grad():
             made = [(self.generated(batch, "aux", index), batch) for batch in parts]
-        figures = self.descend("fake", index, (self.fake_loss(index, x, batch) for x, batch in made))
+        figures = self.descend_beside("fake", index, (self.fake_loss(index, x, batch) for x, batch in made))
         if self.plays:
-            figures |= self.descend("heads", index, (self.heads_loss(index, x, batch) for x, batch in made))
+            figures |= self.descend_beside("heads", index, (self.heads_loss(index, x, batch) for x, batch in made))
+        return figures
+
+    def descend_beside(self, name: str, index: int, losses: Iterable[tuple[Tensor, Figures]]) -> Figures:
+        """`descend` of a learner beside the student; its gradient's norm as "gradient_<name>"."""
+        figures = self.descend(name, index, losses)
+        figures[f"gradient_{name}"] = figures.pop("gradient")
         return figures
 
     def heads_loss(self, index: int, x: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
@@ -240,11 +246,9 @@ class DualStream(Stage):
         return float(gan / dmd.clamp_min(1e-12))
 
     def update(self, step: int, batches: Iterator[Batch]) -> Figures:
-        figures: Figures = {}
         count = self.settings.aux_per_student
-        for k in range(count):
-            figures |= self.auxiliary(step * count + k, *self.next_batch(batches))
-        return figures | self.update_student(step, *self.next_batch(batches))
+        made = [self.auxiliary(step * count + k, *self.next_batch(batches)) for k in range(count)]
+        return mean_of(made) | self.update_student(step, *self.next_batch(batches))
 
     def extras(self) -> dict[str, Weights]:
         """The heads and both score models: the preference stage may ask them."""

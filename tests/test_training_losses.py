@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from duovsr_vs.model import flow
@@ -154,39 +155,45 @@ def test_latent_errors_count_by_energy_and_weight_inside_the_robust_function() -
 
 
 def busy(seed: int = 6) -> Tensor:
-    """Luma of two samples of two frames with contrast everywhere, (2 2 1 32 32) about 0.5."""
-    return 0.5 + 0.1 * normal(2, 2, 1, 32, 32, seed=seed)
+    """Luma of two samples of two frames with contrast at every scale, (2 2 1 96 96) about 0.5."""
+    parts = [F.interpolate(normal(4, 1, 96 // n, 96 // n, seed=seed + n), scale_factor=n) for n in (1, 2, 4, 8)]
+    return 0.5 + 0.05 * torch.stack(parts).sum(0).reshape(2, 2, 1, 96, 96)
 
 
-def test_structure_costs_nothing_where_pictures_are_equal_and_half_of_each_norm_where_one_is_flat() -> None:
-    truth = busy()
-    assert float(losses.structure_loss(truth, truth, scales=1)) == pytest.approx(0, abs=1e-3)
-    flat = torch.full_like(truth, 0.5)
-    assert 0.85 < float(losses.structure_loss(flat, truth, scales=1)) < 1  # (⟨d⟩ + ⟨d⁴⟩^¼)/2 with d near 1 everywhere
+def test_structure_costs_nothing_where_pictures_are_equal_and_all_of_it_where_one_is_flat() -> None:
+    truth, most = busy(), (sum(losses.STRUCTURE_MEAN) + sum(losses.STRUCTURE_WORST)) ** losses.STRUCTURE_POWER
+    assert float(losses.structure_loss(truth, truth)) == pytest.approx(0, abs=0.02)
+    assert 0.5 * most < float(losses.structure_loss(torch.full_like(truth, 0.5), truth)) < most
 
 
 def test_structure_wants_the_contrast_of_the_truth_where_the_least_square_wants_less() -> None:
     """Half of what is seen is right: the mean square is least at less contrast, the loss of structure at all of it."""
-    truth, wrong = busy(), busy(seed=7)
+    truth, wrong = busy(), busy(seed=70)
     seen = 0.5 + (truth - 0.5 + wrong - 0.5) / 2**0.5
     contrasts = torch.linspace(0.3, 1.5, 13)
     made = [0.5 + c * (seen - 0.5) for c in contrasts]
-    by_structure = torch.stack([losses.structure_loss(x, truth, scales=1) for x in made])
+    by_structure = torch.stack([losses.structure_loss(x, truth) for x in made])
     by_square = torch.stack([(x - truth).square().mean() for x in made])
     assert float(contrasts[by_structure.argmin()]) == pytest.approx(1, abs=0.15)
     assert float(contrasts[by_square.argmin()]) == pytest.approx(0.7, abs=0.1)
 
 
-def test_structure_is_a_mean_over_samples_and_the_worst_places_count_more() -> None:
+def test_structure_is_a_mean_over_samples_and_small_pictures_have_fewer_scales() -> None:
     truth = busy()
     x = truth + 0.05 * normal(*truth.shape, seed=8)
-    halves = [losses.structure_loss(x[n : n + 1], truth[n : n + 1], scales=2) for n in range(2)]
-    torch.testing.assert_close(losses.structure_loss(x, truth, scales=2), sum(halves) / 2)
+    halves = [losses.structure_loss(x[n : n + 1], truth[n : n + 1]) for n in range(2)]
+    torch.testing.assert_close(losses.structure_loss(x, truth), sum(halves) / 2)
+    small = losses.structure_loss(x[..., :24, :24], truth[..., :24, :24])
+    assert float(small) > 0 and small.isfinite()
+
+
+def test_the_worst_places_count_more_than_the_same_error_spread_out() -> None:
+    truth = busy()
     spread, heaped = truth.clone(), truth.clone()
     spread[..., ::4, ::4] = 0.5
-    heaped[..., :8, :8] = 0.5  # as many pixels, side by side
-    worst = [float(losses.frames_structure(z[:, 0], truth[:, 0]).max()) for z in (spread, heaped)]
-    assert worst[1] > 2 * worst[0]
+    heaped[..., :24, :24] = 0.5  # as many pixels, side by side
+    finest = [losses.frames_structure(z[:, 0], truth[:, 0]) for z in (spread, heaped)]
+    assert float(finest[1].max()) > 2 * float(finest[0].max())
 
 
 def moved_error(dx: int, dy: int) -> tuple[Tensor, Tensor, Tensor]:

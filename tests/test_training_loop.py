@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from errno import ENOSPC
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from data_clips import film, save_video
 from safetensors.torch import load_file
 from training_files import SMOKE, make_pack, same
 
-from training.__main__ import main
+from training.__main__ import in_words, main
 from training.checkpoints import Checkpoints, TrainingError, read_facts, write_tensors
 from training.data.sources import DataError
 from training.distributed import ALONE, World
@@ -316,8 +317,9 @@ def test_a_dry_run_prints_the_recipe_with_its_overrides_and_writes_nothing(tmp_p
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        (["--regression.steps", "many"], "--regression.steps: invalid literal for int() with base 10: 'many'"),
         (["--dual-stream.taps", "left"], "'left' for argument '--dual-stream.taps'. Expected one of ('both', 'real',"),
+        (["--teacher.steps", "many"], "--teacher.steps: 'many' is no whole number; --fields lists"),
+        (["--teacher.shift", "much"], "--teacher.shift: 'much' is no number; --fields lists"),
         (["--regression.steps", "0"], "regression.steps is 0; it must be 1 or more"),
         (["--regression.patch", "17"], "regression.patch is 17; it must be even, 16 or more"),
         (["--teacher.learning-rate", "nan"], "teacher.learning_rate is nan; it must be a finite number"),
@@ -356,6 +358,8 @@ def test_every_number_of_a_stage_has_a_range(stage: str) -> None:
         ("--regresion.steps", "--regression.steps"),
         ("--dual-stream.tap", "--dual-stream.taps"),
         ("--sead=3", "--seed"),
+        ("--steps", "every stage has its own: did you mean --autoencoder.steps?"),
+        ("--start-steps", "; did you mean --progressive.start-steps?"),
         ("--zzzz", "--fields lists those that it has"),
     ],
 )
@@ -370,6 +374,26 @@ def test_data_that_is_not_there_is_one_sentence_and_exit_code_1(tmp_path: Path, 
     out, err = capsys.readouterr()
     assert not out and err.count("\n") == 1 and "holds no index.parquet; make it with" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_films_in_place_of_a_pack_is_told_how_to_pack_it(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "beach.MP4").touch()
+    assert main(["run", "--recipe", "smoke", "--data", str(tmp_path / "films"), "--out", str(tmp_path / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1
+    assert f"make one with: python -m training pack --data {tmp_path / 'films'} --out PACK" in err
+
+
+def test_what_the_system_refuses_is_told_with_its_file_and_without_a_number(
+    packed: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["run", *command(packed, tmp_path / "file" / "out")]) == 1
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and "Errno" not in err
+    assert err.startswith(f"{tmp_path / 'file' / 'out'}") and "Not a directory; name another place" in err
+    assert in_words(OSError(ENOSPC, "No space left on device")).endswith("make room and give the same command again")
 
 
 def test_a_stage_by_name_is_that_stage_and_refuses_another_recipe_in_one_line(

@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from training.checkpoints import TrainingError
 from training.watch import LOG, Silent, Watcher
 
 STEPS = 6
@@ -166,6 +171,38 @@ def test_the_log_says_why_a_stage_ended_early_and_the_error_goes_on(tmp_path: Pa
     assert lines(tmp_path) == [{"step": 2, "event": "ended early: 'gradient'"}]
     train(tmp_path, 1, 2, evaluate=False)
     assert [line["step"] for line in lines(tmp_path)] == [2]
+
+
+@contextmanager
+def full_disk(bytes_left: int) -> Iterator[None]:
+    """No file can grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda watch: watch.figures(1, {"latent": 0.5}), LOG),
+        (lambda watch: watch.event(1, "resumed"), LOG),
+        (lambda watch: watch.samples(1, {"a": np.zeros((8, 8, 3), np.uint8)}), "samples"),
+        (lambda watch: watch._scalar("latent", 0.5, 1), "teacher"),
+    ],
+)
+def test_no_room_for_a_log_a_picture_or_the_board_is_one_sentence_at_once(
+    call: Callable[[Watcher], None], named: str, tmp_path: Path
+) -> None:
+    """Not a thread's traceback, and not at the end of the stage."""
+    threads = threading.active_count()
+    with watcher(tmp_path) as watch, full_disk(8), pytest.raises(TrainingError) as told:
+        call(watch)  # eight bytes of it would fit
+    assert threading.active_count() == threads
+    assert str(told.value).startswith(str(tmp_path / "teacher")) and f"{named} cannot be written (" in str(told.value)
+    assert str(told.value).endswith("make room and give the same command again")
 
 
 def test_a_silent_watcher_takes_every_call_and_leaves_nothing(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields, is_dataclass, replace
+from errno import ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RecipeError as error:
         print(error, file=sys.stderr)
         return 2
-    except (DuoVsrError, OSError) as error:
+    except DuoVsrError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(in_words(error), file=sys.stderr)
         return 1
     except StoppedError as stop:
         print(stop, file=sys.stderr)
@@ -59,6 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; {again}", file=sys.stderr)
         return 130
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused: the file, why, and what to do."""
+    if error.errno == ENOSPC:
+        return f"{error.filename or 'a file'}: no space is left on the disk; make room and give the same command again"
+    named = error.filename is not None and error.strerror
+    return f"{error.filename}: {error.strerror}; name another place, or change who may use it" if named else str(error)
 
 
 def dispatch(command: str, arguments: list[str]) -> int:
@@ -152,8 +164,10 @@ def resolve(base: Recipe, overrides: list[str], prog: str) -> Recipe:
         name = word.split("=")[0].removeprefix("--").replace("-", "_")
         if word.startswith("--") and name not in known and name.removeprefix("no_") not in known and name != "help":
             parts = (name if "no_" not in name else name.replace("no_", "", 1)), *known
-            near = difflib.get_close_matches(parts[0], parts[1:], n=1, cutoff=0.5)
-            hint = f"did you mean --{near[0].replace('_', '-')}?" if near else "--fields lists those that it has"
+            own = [dotted for dotted in known if dotted.endswith(f".{parts[0]}")]
+            near = own or difflib.get_close_matches(parts[0], parts[1:], n=1, cutoff=0.5)
+            meant = f"did you mean --{near[0].replace('_', '-')}?" if near else "--fields lists those that it has"
+            hint = meant if len(own) < 2 else f"every stage has its own: {meant}"
             raise RecipeError(f"the recipe has no field {word.split('=')[0]}; {hint}")
     return parsed(base, overrides, prog)
 
@@ -172,6 +186,8 @@ def parsed(base: Recipe, overrides: list[str], prog: str) -> Recipe:
         _, *parts = re.split(r"^.*(?:─────|-----).*$", said.getvalue(), flags=re.MULTILINE)  # first its title
         told = " ".join(parts[0].replace("│", " ").split()) if parts else said.getvalue()
         told = told.removeprefix("Error parsing ").rstrip(".")
+        told = re.sub(r"invalid literal for int\(\) with base 10: (.*)", r"\1 is no whole number", told)
+        told = re.sub(r"could not convert string to float: (.*)", r"\1 is no number", told)
         raise RecipeError(f"{told}; --fields lists what each field may be") from ended
 
 

@@ -108,6 +108,8 @@ def _why(error: BaseException | None) -> str:
     """The reason in one line; of a failure on several ranks the first."""
     if isinstance(error, CheckpointException) and error.failures:
         error = next(iter(error.failures.values()))[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split())[:160] if error else "on another rank"
 
 

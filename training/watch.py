@@ -10,8 +10,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from training.board import Board, WholeFile
 from training.checkpoints import TrainingError
 
 LOG = "log.jsonl"
@@ -74,12 +75,10 @@ class Watcher(Silent):
     """
 
     def __init__(self, folder: Path, stage: str, first: int, steps: int, say: Callable[[str], None]):
-        from torch.utils.tensorboard import SummaryWriter  # takes a second, and dry runs do not need it
-
         self.folder, self.stage, self.first, self.steps, self.say = folder, stage, first, steps, say
         folder.mkdir(parents=True, exist_ok=True)
         _drop_beyond(folder / LOG, first, finished=first >= steps)
-        self._board = SummaryWriter(str(folder), purge_step=first + 1)
+        self._board = Board(folder, first)
         self._begin = time.monotonic()
         self._step = first
         self._bar: Any = None
@@ -137,32 +136,41 @@ class Watcher(Silent):
 
     def samples(self, step: int, pictures: Mapping[str, Picture]) -> None:
         folder = self.folder / SAMPLES
-        folder.mkdir(exist_ok=True)
-        for name, picture in pictures.items():
-            _, data = cv2.imencode(".png", picture[..., ::-1])
-            (folder / f"{step:06d}-{name}.png").write_bytes(data.tobytes())
-            self._board.add_image(f"samples/{name}", picture, step, dataformats="HWC")
+        with _told(folder):
+            folder.mkdir(exist_ok=True)
+            for name, picture in pictures.items():
+                _, data = cv2.imencode(".png", picture[..., ::-1])
+                (folder / f"{step:06d}-{name}.png").write_bytes(data.tobytes())
+                self._board.image(f"samples/{name}", picture, step)
 
     def event(self, step: int, text: str) -> None:
         self._write(step, {"event": text})
-        self._board.add_text("event", text, step)
+        with _told(self.folder):
+            self._board.text("event", text, step)
         self.say(f"{self.stage} {step}: {text}")
 
     def machine(self, text: str) -> None:
         self._write(self.first, {"machine": text})
 
     def _scalar(self, name: str, value: float, step: int) -> None:
-        self._board.add_scalar(name, value, step)
+        with _told(self.folder):
+            self._board.scalar(name, value, step)
 
     def _write(self, step: int, content: Mapping[str, Any]) -> None:
         line = json.dumps({"step": step, **_finite(content)}, allow_nan=False) + "\n"
-        try:
-            with (self.folder / LOG).open("ab", buffering=0) as file:  # unbuffered: one write, so never half a line
-                file.write(line.encode())
-        except OSError as error:
-            raise TrainingError(
-                f"{self.folder / LOG} cannot be written ({error}); make room and give the same command again"
-            ) from error
+        with _told(self.folder / LOG), WholeFile(self.folder / LOG, "a") as file:
+            file.write(line.encode())
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """TrainingError names what cannot be written: there is no space, and the like."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{path} cannot be written ({error.strerror or error}); make room and give the same command again"
+        ) from error
 
 
 def in_words(scores: Mapping[str, float]) -> str:

@@ -10,6 +10,7 @@ import io
 import json
 import tarfile
 from dataclasses import dataclass, fields
+from itertools import islice
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.data.quality import label_soft
-from training.data.sources import DataError
+from training.data.sources import PHOTO, VIDEO, DataError
 
 INDEX = "index.parquet"
 LAYOUT = "2"
@@ -124,7 +125,7 @@ def read_index(folder: Path) -> tuple[list[ClipRow], dict[str, int], dict[str, A
     """
     path = folder / INDEX
     if not path.is_file():
-        raise DataError(f"{folder} holds no {INDEX}; make it with: python -m training pack --data DIR --out {folder}")
+        raise DataError(_no_pack(folder))
     try:
         table = pq.read_table(path)
         meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
@@ -138,6 +139,17 @@ def read_index(folder: Path) -> tuple[list[ClipRow], dict[str, int], dict[str, A
     else:
         rows = [ClipRow(**row) for row in table.to_pylist()]
     return rows, json.loads(meta["duovsr.shards"]), json.loads(meta["duovsr.facts"])
+
+
+def _no_pack(folder: Path) -> str:
+    """What to do about a folder that is no pack: one of films and photos, which is to be packed, or something else."""
+    entries = list(islice(folder.iterdir(), 1000)) if folder.is_dir() else []
+    if any(path.suffix.lower() in VIDEO | PHOTO for path in entries):
+        return (
+            f"{folder} holds films or photos and is no pack yet; make one with: python -m training pack "
+            f"--data {folder} --out PACK, and give --data PACK"
+        )
+    return f"{folder} holds no {INDEX}; make it with: python -m training pack --data DIR --out {folder}"
 
 
 def open_shard(path: Path, size: int) -> np.memmap[Any, np.dtype[np.uint8]]:

@@ -1,5 +1,6 @@
 """A model's side of the quality benchmark: the engine on one clip, and the checks that need the engine."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -47,11 +48,14 @@ class ModelRun:
             self._engines = {key: Upscaler(*key)} | {k: v for k, v in self._engines.items() if k[1:] == key[1:]}
         return self._engines[key]
 
-    def upscale(self, lr: Clip) -> tuple[Clip, float]:
+    def frames(self, lr: Clip, options: Options | None = None) -> Iterator[Samples]:
+        """Output frames (H, W, 3) in float32, 0..255, with other options than the model's own where they are given."""
+        return map(_samples, self.engine(lr, options).stream(_tensors(lr)))
+
+    def upscale(self, lr: Clip, options: Options | None = None) -> tuple[Clip, float]:
         """Output rounded to 8 bits once, and the shrink-back PSNR (dB) of the float output before that."""
         frames, shrink = [], []
-        for small, frame in zip(lr, self.engine(lr).stream(_tensors(lr)), strict=True):
-            out = _samples(frame)
+        for small, out in zip(lr, self.frames(lr, options), strict=True):
             shrink.append(shrink_back_psnr(small[None], out[None]))
             frames.append(to_uint8(out))
         return np.stack(frames), float(np.mean(shrink))

@@ -1,23 +1,37 @@
-"""Quality of models beside bicubic, Lanczos and back-projection, on ground-truth clips made four times smaller.
+"""Quality of models beside classical and public methods, on ground-truth clips made four times smaller.
 
     python benchmarks/quality.py --data DIR [--model NAME_OR_FILE ...] [--out DIR]
+    python benchmarks/quality.py --data DIR --stages checkpoints/nano --public --curve --speed --page docs/results.md
 
 DIR holds eval_public/*.mp4 and make_lr.py. Written to --out: quality.json (everything), quality.md (the tables) and,
-for each kind of LR, sheet_<kind>.png (crops at 1:1) and profile_<kind>.png (one pixel column over time).
+for each kind of LR, sheet_<kind>.png (crops at 1:1) and profile_<kind>.png (one pixel column over time). --page writes
+the results page for people and its pictures into a folder of its name beside it.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import av
 import cache
 import environment
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # from a checkout, installed or not
+
+import quality_curve
+import quality_page
+import quality_pictures
+import quality_public
+import quality_speed
+import quality_stages
 import report
 import sheet
 from cliprun import Result, Task, load_maker, run_clip
@@ -50,9 +64,24 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--jobs", type=int, choices=(1, 2), default=1, help="processes of one thread each (1)")
     add("--out", type=Path, default=Path("benchmarks/results"), help="folder for JSON, table and pictures")
     add("--sheet-kb", type=int, default=300, help="greatest size of a picture in kB; 0: any")
-    add("--cache", type=Path, default=cache.default_folder(), help="keeps LR clips and the baselines' scores")
+    add("--cache", type=Path, default=cache.default_folder(), help="keeps LR clips and scores that cost time")
     add("--no-cache", action="store_true", help="compute everything again")
+    _add_more(parser)
     return parser.parse_args(arguments)
+
+
+def _add_more(parser: argparse.ArgumentParser) -> None:
+    """What the results page needs beside models and classical methods."""
+    add = parser.add_argument_group("for the results page").add_argument
+    add("--stages", type=Path, default=None, help="folder of stage files such as checkpoints/nano")
+    add("--preset", default=None, help="their model (the folder's name)")
+    add("--stage-frames", type=int, default=4, help="first frames of each clip for the stages (4)")
+    add("--guidance", type=float, default=2.0, help="w of the teacher's guided rows (2)")
+    add("--public", action="store_true", help=f"public networks through {quality_public.PACKAGE}, if it is there")
+    add("--heavy-frames", type=int, default=2, help="frames of the smallest clip for the large public one (2; 0: none)")
+    add("--curve", action="store_true", help="measures over detail and strength, and what two seeds differ by")
+    add("--speed", action="store_true", help="time of every method")
+    add("--page", type=Path, default=None, help="write the results page, such as docs/results.md")
 
 
 def model_options(args: argparse.Namespace) -> dict[str, Options]:
@@ -70,6 +99,16 @@ def model_options(args: argparse.Namespace) -> dict[str, Options]:
     return result
 
 
+def regression_options(models: dict[str, Options]) -> dict[str, Options]:
+    """Label -> options of the faithful end of every file that has one, where it is not asked for already."""
+    files = {o.model: o for o in models.values() if quality_curve.has_dial(o.model)}
+    ends = [replace(options, detail=0.0) for options in files.values()]
+    wanted = [options for options in ends if options not in models.values()]
+    if len(wanted) == 1:
+        return {"regression": wanted[0]}
+    return {f"regression of {resolve(options.model).stem}": options for options in wanted}
+
+
 def tasks(args: argparse.Namespace) -> list[Task]:
     maker = args.data / "make_lr.py"
     load_maker(maker)
@@ -82,7 +121,34 @@ def tasks(args: argparse.Namespace) -> list[Task]:
         raise OptionError(f"--frames {args.frames} --step {args.step}: at least 2 frames and a step of 1 are needed")
     models, folder = model_options(args), None if args.no_cache else args.cache
     kinds = tuple(kind for kind in KINDS if kind in args.kinds)
-    return [Task(files[n], maker, kinds, args.frames, models, args.step, folder) for n in args.clips or files]
+    chosen = [files[n] for n in args.clips or files]
+    work = [
+        Task(path, maker, kinds, args.frames, models, args.step, folder, regression_options(models), _stages(args),
+             args.public, 0, args.curve)
+        for path in chosen
+    ]  # fmt: skip
+    if args.public and args.heavy_frames:
+        smallest = min(range(len(chosen)), key=lambda n: _pixels(chosen[n]))
+        work[smallest] = replace(work[smallest], heavy=_at_least_two("--heavy-frames", args.heavy_frames))
+    return work
+
+
+def _stages(args: argparse.Namespace) -> quality_stages.Stages | None:
+    if args.stages is None:
+        return None
+    return quality_stages.open_stages(args.stages, args.preset, args.stage_frames, args.guidance)
+
+
+def _at_least_two(name: str, frames: int) -> int:
+    if frames < 2:
+        raise OptionError(f"{name} {frames}: 2 or more are needed, for E_warp compares neighbours")
+    return frames
+
+
+def _pixels(path: Path) -> int:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return stream.width * stream.height
 
 
 def say(text: str) -> None:
@@ -111,12 +177,25 @@ def run_all(work: list[Task], jobs: int) -> list[Result]:
         return list(pool.map(run_clip, work, [say] * len(work)))
 
 
-def write(args: argparse.Namespace, results: list[Result]) -> str:
+def notes(args: argparse.Namespace, work: Sequence[Task]) -> list[str]:
+    """Sentences on what was not measured."""
+    found = quality_public.check() if args.public else ["the public networks were not asked for (--public)"]
+    stages = work[0].stages
+    found += ["the stages were not asked for (--stages)"] if stages is None else stages.missing()
+    return found + [f"{what} ({flag})" for what, flag, given in (
+        ("the dials were not asked for", "--curve", args.curve), ("times were not asked for", "--speed", args.speed),
+    ) if not given]  # fmt: skip
+
+
+def write(args: argparse.Namespace, results: list[Result], work: Sequence[Task]) -> str:
     """Write all files; returns the tables."""
     args.out.mkdir(parents=True, exist_ok=True)
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
-    record = {"machine": environment.describe(), "arguments": arguments} | report.record(results)
-    text = report.tables(results, record["machine"])
+    record = {"machine": environment.describe(), "arguments": arguments, "notes": notes(args, work)}
+    record |= report.record(results, work)
+    if args.speed:
+        record["speed"] = quality_speed.measure(work[0])
+    text: str = report.tables(record)
     (args.out / "quality.json").write_text(json.dumps(record, indent=1) + "\n")
     (args.out / "quality.md").write_text(text)
     for kind in results[0].panels:
@@ -124,13 +203,45 @@ def write(args: argparse.Namespace, results: list[Result]) -> str:
         limit = args.sheet_kb * 1000 or None
         sheet.save(args.out / f"sheet_{kind}.png", panels, sheet.crops, limit)
         sheet.save(args.out / f"profile_{kind}.png", panels, sheet.profiles, limit)
+    if args.page is not None:
+        write_page(args, record, results)
     return text
+
+
+def write_page(args: argparse.Namespace, record: dict[str, Any], results: Sequence[Result]) -> None:
+    """The page, and its pictures in a folder of its name beside it."""
+    folder = args.page.with_suffix("")
+    panels = {result.name: result.panels for result in results}
+    files = quality_pictures.save_all(folder, panels, args.sheet_kb * 1000 or sys.maxsize)
+    plot = None
+    model = next(iter(record["models"]), None)
+    curves = {kind: models[model] for kind, models in record.get("curves", {"means": {}})["means"].items()}
+    if curves and all("detail 0" in positions for positions in curves.values()):
+        quality_curve.draw(curves, record["models"][model]["detail"], folder / "detail.png")
+        plot = f"{folder.name}/detail.png"
+    pictures = quality_page.relative(files, args.page)
+    args.page.write_text(quality_page.page(record, pictures, plot, command(args)))
+
+
+def command(args: argparse.Namespace) -> str:
+    """The command that repeats the run, with folders of this machine left out."""
+    parts = ["python benchmarks/quality.py --data DIR"]
+    if args.model is not None:
+        parts.append("--model " + " ".join(Path(name).name for name in args.model))
+    if args.stages is not None:
+        parts.append(f"--stages checkpoints/{args.stages.resolve().name} --stage-frames {args.stage_frames}")
+    parts += [f"--{name}" for name in ("public", "curve", "speed") if getattr(args, name)]
+    parts += [f"--clips {' '.join(args.clips)}"] if args.clips else []
+    return " ".join([*parts, f"--frames {args.frames} --page docs/results.md"])
 
 
 def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
-        print(write(args, run_all(tasks(args), args.jobs)))
+        work = tasks(args)
+        for sentence in notes(args, work):
+            say(sentence)
+        print(write(args, run_all(work, args.jobs), work))
     except (DuoVsrError, OSError) as error:
         say(f"quality: {error}")
         return 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-CROP = (120, 160)
+CROP = (150, 200)
 """Height and width of a crop in output pixels, where no limit of bytes asks for less."""
 _SMALLEST = 40
 _STRETCH = 4
@@ -37,7 +37,8 @@ class Panel:
         return cls(label, crop.copy(), np.ascontiguousarray(column.swapaxes(0, 1)))
 
 
-def _middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def middle(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of a picture, at most so large."""
     top, left = max(image.shape[0] - height, 0) // 2, max(image.shape[1] - width, 0) // 2
     return image[top : top + height, left : left + width]
 
@@ -46,7 +47,7 @@ def _text(image: np.ndarray, text: str, x: int, y: int) -> None:
     cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (230, 230, 230), 1, cv2.LINE_AA)
 
 
-def _grid(rows: dict[str, list[tuple[str, np.ndarray]]]) -> np.ndarray:
+def grid(rows: dict[str, list[tuple[str, np.ndarray]]]) -> np.ndarray:
     """One row a clip, one column a method, the clip's name and the labels above each row."""
     height = sum(max(p.shape[0] for _, p in row) + _LINE + _GAP for row in rows.values())
     width = max(sum(p.shape[1] + _GAP for _, p in row) for row in rows.values())
@@ -55,8 +56,8 @@ def _grid(rows: dict[str, list[tuple[str, np.ndarray]]]) -> np.ndarray:
     for clip, row in rows.items():
         left = 0
         for i, (label, picture) in enumerate(row):
-            _text(canvas, clip if i == 0 else label, left + 1, top + _LINE - 3)
             h, w = picture.shape[:2]
+            _text(canvas[top : top + _LINE, left : left + w], clip if i == 0 else label, 1, _LINE - 3)
             canvas[top + _LINE : top + _LINE + h, left : left + w] = picture
             left += w + _GAP
         top += max(p.shape[0] for _, p in row) + _LINE + _GAP
@@ -66,17 +67,19 @@ def _grid(rows: dict[str, list[tuple[str, np.ndarray]]]) -> np.ndarray:
 def crops(clips: Mapping[str, Sequence[Panel]], height: int) -> np.ndarray:
     """Contact sheet, uint8 RGB. clips: name -> panels; the first column is the LR and bears the clip's name."""
     width = height * CROP[1] // CROP[0]
-    return _grid({n: [(p.label, _middle(p.crop, height, width)) for p in panels] for n, panels in clips.items()})
+    return grid({n: [(p.label, middle(p.crop, height, width)) for p in panels] for n, panels in clips.items()})
 
 
 def profiles(clips: Mapping[str, Sequence[Panel]], height: int) -> np.ndarray:
     """Temporal profiles, uint8 RGB: down a column of pixels, to the right the frames. Flicker shows as stripes."""
-    rows = {}
-    for name, panels in clips.items():
-        frames = panels[0].profile.shape[1]
-        stretch = max(_STRETCH, -(-_PROFILE_WIDTH // frames))
-        rows[name] = [(p.label, _middle(p.profile, height, frames).repeat(stretch, axis=1)) for p in panels]
-    return _grid(rows)
+    return grid({name: [(p.label, stretched(p, height)) for p in panels] for name, panels in clips.items()})
+
+
+def stretched(panel: Panel, height: int) -> np.ndarray:
+    """The middle of a panel's profile, each frame some pixels wide."""
+    frames = panel.profile.shape[1]
+    stretch = max(_STRETCH, -(-_PROFILE_WIDTH // frames))
+    return middle(panel.profile, height, frames).repeat(stretch, axis=1)
 
 
 def save(path: Path, clips: Mapping[str, Sequence[Panel]], draw: Callable[..., np.ndarray], limit: int | None) -> None:

@@ -4,9 +4,9 @@ import json
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from quality_data import write_data
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -19,54 +19,97 @@ from cache import Cache  # noqa: E402
 
 from duovsr_vs.metrics.suite import METRICS  # noqa: E402
 
-MAKER = """
-import av, numpy as np
-def read_video(path, start=0, count=None):
-    with av.open(str(path)) as c:
-        frames = [f.to_ndarray(format="rgb24") for f in c.decode(video=0)]
-    return np.stack(frames[start:][:count])
-def make_lr(gt, kind, scale=4, seed=0, name=""):
-    t, h, w, c = gt.shape
-    return gt.reshape(t, h // scale, scale, w // scale, scale, c).mean((2, 4)).round().astype(np.uint8)
-"""
-
 
 def values(**given: float) -> dict[str, float]:
     return dict.fromkeys((*METRICS, "shrink_psnr_float"), 1.0) | given
 
 
-def scores(model: dict[str, float]) -> verdict.Scores:
-    lanczos = values(ssimulacra2=20.0, niqe=8.0, psnr_y=28.0)
-    projected = values(ssimulacra2=30.0, niqe=7.0, psnr_y=28.5)
-    return {"a": {"clean": {"lanczos": lanczos, "lanczos+2bp": projected, "m": model}}}
+def scores(model: dict[str, float], kind: str = "clean") -> verdict.Scores:
+    """One clip; every other method is far enough below the model of GOOD."""
+    methods = {
+        "lanczos": values(ssimulacra2=20.0, niqe=8.0, psnr_y=28.0),
+        "lanczos+2bp": values(ssimulacra2=30.0, niqe=7.0, psnr_y=28.5),
+        "regression": values(ssimulacra2=34.9, niqe=7.0, psnr_y=29.1),
+        "net": values(ssimulacra2=19.05, niqe=6.0, psnr_y=27.0, e_warp=1.2),
+        "poor net": values(ssimulacra2=-50.0, niqe=3.0, psnr_y=35.0, e_warp=0.1),
+        "m": model,
+    }
+    return {"a": {kind: methods}}
 
 
-GOOD = {"ssimulacra2": 32.5, "niqe": 6.6, "psnr_y": 28.9, "e_warp_ratio": 0.9, "colour_shift": 0.1}
+GOOD = {
+    "ssimulacra2": 34.1, "niqe": 6.1, "psnr_y": 28.95, "e_warp_ratio": 0.79, "colour_shift": 0.1,
+    "shrink_psnr_float": 51.0,
+}  # fmt: skip
+RIVALS = verdict.Rivals("nano", "regression", ("poor net", "net"), {"clean": 0.31, "web": 0.31})
+
+
+def failing(model: dict[str, float], kind: str = "clean", rivals: verdict.Rivals = RIVALS) -> set[str]:
+    return {bar.name for bar in verdict.bars(scores(model, kind), "m", {}, rivals) if not bar.met}
+
+
+WORST = "ssimulacra2 - lanczos's, worst clip"
 
 
 @pytest.mark.parametrize(
-    "change, failing",
+    "change, names",
     [
         ({}, set()),
-        ({"ssimulacra2": 31.9}, {"ssimulacra2 over lanczos"}),
-        ({"ssimulacra2": 29.0}, {"ssimulacra2 over lanczos", "ssimulacra2 over lanczos+2bp"}),
-        ({"niqe": 6.8}, {"niqe over lanczos"}),
-        ({"psnr_y": 28.4}, {"psnr_y over lanczos", "psnr_y over lanczos+2bp"}),
-        ({"e_warp_ratio": 1.01}, {"E_warp / truth's"}),
+        ({"ssimulacra2": 33.95}, {"ssimulacra2 - lanczos's", "ssimulacra2 - net's"}),
+        ({"ssimulacra2": 33.8}, {"ssimulacra2 - lanczos's", "ssimulacra2 - net's", "ssimulacra2 - regression's"}),
+        ({"niqe": 6.21}, {"niqe - lanczos's"}),
+        ({"niqe": 6.45}, {"niqe - lanczos's", "niqe - regression's"}),
+        ({"psnr_y": 28.85}, {"psnr_y - lanczos's"}),
+        (
+            {"psnr_y": 28.49},
+            {"psnr_y - lanczos's", "psnr_y - lanczos+2bp's", "psnr_y - regression's", "psnr_y - net's"},
+        ),
+        ({"e_warp_ratio": 0.81}, {"E_warp / truth's"}),
+        ({"e_warp": 1.21}, {"e_warp - net's"}),
+        ({"e_warp": 1.31}, {"e_warp - net's", "E_warp / regression's"}),
+        ({"detail_ratio": 0.79}, {"fine detail / truth's"}),
+        ({"detail_ratio": 1.11}, {"fine detail / truth's"}),
         ({"colour_shift": 0.5}, {"colour shift, 1/255"}),
         ({"shrink_psnr_float": 49.0}, {"shrink-back, dB"}),
-        ({"niqe": float("nan")}, {"niqe over lanczos", "niqe over lanczos+2bp"}),
+        ({"niqe": float("nan")}, {f"niqe - {other}'s" for other in ("lanczos", "lanczos+2bp", "regression", "net")}),
     ],
 )
-def test_a_bar_fails_exactly_where_it_is_missed(change, failing):
-    model = values(**(GOOD | {"shrink_psnr_float": 51.0} | change))
-    assert {bar.name for bar in verdict.bars(scores(model), "m", {}) if not bar.met} == failing
+def test_a_bar_fails_exactly_where_it_is_missed(change, names):
+    assert failing(values(**(GOOD | change))) == names
+
+
+def test_where_the_lr_is_degraded_flicker_is_held_against_lanczos():
+    assert failing(values(**(GOOD | {"e_warp": 1.09, "e_warp_ratio": 3.0})), "web") == set()
+    assert "E_warp / lanczos's" in failing(values(**(GOOD | {"e_warp": 1.11})), "web")
+
+
+def test_more_is_asked_of_small():
+    rivals = verdict.Rivals("small", "regression", ("net",), {})
+    assert failing(values(**GOOD), rivals=rivals) == {f"{m} - lanczos's" for m in ("ssimulacra2", "niqe", "psnr_y")}
+
+
+def test_seeds_that_hardly_differ_fail_the_bar():
+    rivals = verdict.Rivals(seed_std={"clean": 0.29})
+    assert failing(values(**GOOD), rivals=rivals) == {"two seeds in textured areas, std, 1/255"}
+
+
+def test_one_bad_clip_is_not_hidden_by_the_mean():
+    two = scores(values(**(GOOD | {"ssimulacra2": 60.0}))) | {
+        "b": scores(values(**(GOOD | {"ssimulacra2": 19.5})))["a"]
+    }
+    found = {bar.name for bar in verdict.bars(two, "m", {}) if not bar.met}
+    assert found == {WORST, "ssimulacra2 - lanczos+2bp's, worst clip"}
+
+
+def test_what_was_not_measured_has_no_bars():
+    names = {bar.name for bar in verdict.bars(scores(values(**GOOD)), "m", {})}
+    assert not any("net" in name or "regression" in name or "seeds" in name for name in names)
 
 
 def test_one_clip_that_differs_when_tiled_fails_the_bar():
     good = {"tiled_equal": True, "tile_step": 1.0, "static_std": 0.0}
     for bad in ({"tiled_equal": False}, {"tile_step": 1.2}, {"static_std": 0.01}):
-        found = verdict.bars(scores(values(**GOOD)), "m", {"a": good, "b": good | bad})
+        found = verdict.bars(scores(values(**GOOD)), "m", {"a": good, "b": good | bad}, RIVALS)
         assert sum(not bar.met for bar in found if bar.kind == "all") == 1
 
 
@@ -105,21 +148,7 @@ def test_pictures_stay_below_their_limit(tmp_path):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    (folder / "eval_public").mkdir(parents=True)
-    (folder / "make_lr.py").write_text(MAKER)
-    y, x = np.mgrid[:192, :288]
-    with av.open(str(folder / "eval_public" / "tiny.mp4"), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=24, options={"crf": "5"})
-        stream.width, stream.height, stream.pix_fmt = 288, 192, "rgb24"
-        rng = np.random.default_rng(0)
-        grain = rng.integers(-30, 30, (192, 288))
-        for t in range(4):
-            wave = 128 + 60 * np.sin((x + 3 * t) / 9) * np.cos(y / 7) + grain
-            frame = np.repeat(wave[..., None], 3, axis=2).clip(0, 255).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return folder
+    return write_data(tmp_path / "data")
 
 
 def run(data: Path, out: Path, *more: str) -> int:
@@ -135,7 +164,7 @@ def test_a_whole_run_writes_scores_tables_and_pictures_and_repeats_itself(data, 
     assert first["clips"] == second["clips"] and first["checks"] == second["checks"]
     (model,) = first["models"]
     assert model == "tiny" and len(first["models"][model]["model_hash"]) > 8
-    assert set(first["clips"]["tiny"]["clean"]) == {*baselines.METHODS, model}
+    assert set(first["clips"]["tiny"]["clean"]) == {*baselines.METHODS, "regression", model}
     assert first["checks"][model]["tiny"]["tiled_equal"] in (True, False)
     assert first["checks"][model]["tiny"]["base_difference"] < 0.1
     assert "gains" in capsys.readouterr().out

@@ -212,6 +212,7 @@ def test_a_converted_model_begins_as_the_one_for_text(
             found.velocity(z, torch.ones(1), condition, torch.tensor([quality])), wanted, atol=1e-5, rtol=1e-4
         )
     assert found.transformer.context.shape == (2, 512, 128)
+    assert found.config.name == "base-128-text" and "transformer.context" not in dict(found.named_parameters())
 
 
 def test_a_null_embedding_is_taken_for_the_null_class(tmp_path: Path, cli: Cli, files: Files) -> None:

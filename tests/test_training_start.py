@@ -77,3 +77,16 @@ def test_a_model_file_gives_its_weights_and_its_autoencoder(folder: Path, tmp_pa
         start_weights(tmp_path / "wan.safetensors", "base-tiny")
     with pytest.raises(TrainingError, match="holds no video autoencoder"):
         autoencoder_weights(tmp_path / "wan.safetensors")
+
+
+def test_a_file_with_a_text_begins_the_preset_with_a_text_and_no_other(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("base-tiny", "base-tiny-text")}
+    for name, path in files.items():
+        save(path, PRESETS[name], {DETAILED: weights(0, name)}, {"stages": ["none yet"]})
+        assert same(start_weights(path, name), weights(0, name))
+    with pytest.raises(TrainingError, match=r"holds the tokens of a text, .* give --model base-tiny-text$"):
+        start_weights(files["base-tiny-text"], "base-tiny")
+    with pytest.raises(
+        TrainingError, match=r"holds no tokens of a text, .* with --embedding, or give --model base-tiny$"
+    ):
+        start_weights(files["base-tiny"], "base-tiny-text")

@@ -90,6 +90,20 @@ def test_labels_choose_between_the_learned_tokens_and_those_for_no_text() -> Non
     assert run(work, 0, 1)[0]["guidance"] > 0  # v_c is not v_null
 
 
+@pytest.mark.parametrize("adapters", [0, 3])
+@pytest.mark.parametrize("name", ["teacher", "guided", "dual_stream"])
+def test_a_text_is_what_is_looked_at_and_never_what_is_learned(name: str, adapters: int) -> None:
+    work = stage(name, recipe({"model": "base-tiny-text", "adapters": adapters}))
+    text = {key: value for key, value in work.student.state_dict().items() if key.endswith("context")}
+    before = copy_of(work.student.state_dict())
+    figures = run(work, 0, 2)[-1]
+    assert len(text) == 1 and all(torch.equal(value, before[key]) for key, value in text.items())
+    assert not any("context" in key for key in work.state()) and figures["gradient"] > 0
+    changed = [key for key, value in work.student.state_dict().items() if not torch.equal(value, before[key])]
+    assert any("cross_attn" in key for key in changed), "how the text is looked at is learned"
+    assert figures.get("guidance", 1) > 0, "the null class has tokens of its own"
+
+
 def test_candidates_are_about_the_latents_of_the_enlarged_lr() -> None:
     batch = next(batches(built("teacher")))
     centre = base_latent(built("teacher").student, batch.condition, batch.z0)

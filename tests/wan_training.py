@@ -66,10 +66,10 @@ def weights(seed: int, model: str = "base-tiny") -> Weights:
     return {name: tensor.detach().clone() for name, tensor in generator.state_dict().items()}
 
 
-def adapters(seed: int, rank: int) -> Weights:
+def adapters(seed: int, rank: int, model: str = "base-tiny") -> Weights:
     """Of a network on `weights(0)`, none of them zero."""
-    base = generator_of(PRESETS["base-tiny"]).requires_grad_(False)
-    base.load_state_dict(weights(0))
+    base = generator_of(PRESETS[model]).requires_grad_(False)
+    base.load_state_dict(weights(0, model))
     torch.manual_seed(seed)
     own = {name: tensor.detach().clone() for name, tensor in own_state(adapted(base, rank))}
     return {name: 0.02 * torch.randn_like(t) if name.endswith(".up") else t for name, t in own.items()}
@@ -79,7 +79,7 @@ def stage(name: str, chosen: Recipe) -> Stage:
     """A stage that starts from different weights for each stage that it needs."""
     cls, rank = CLASSES[name], chosen.adapters
     handed = {
-        needed: adapters(n, rank) if rank else weights(n, chosen.model)
+        needed: adapters(n, rank, chosen.model) if rank else weights(n, chosen.model)
         for n, needed in enumerate(cls.needs_of(chosen), 1)
     }
     return cls(chosen, {START: weights(0, chosen.model), **handed})

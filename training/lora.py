@@ -80,8 +80,9 @@ def shared_parameters(network: nn.Module) -> set[nn.Parameter]:
 
 def own_state(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The tensors that tell this network from others: all, or its adapters and what it trains in full."""
-    few = is_adapted(network)
-    return ((name, tensor) for name, tensor in network.state_dict().items() if not few or is_own(name))
+    few, given = is_adapted(network), {name for name, _ in network.named_buffers()}
+    every = network.state_dict().items()
+    return ((name, tensor) for name, tensor in every if not few or (is_own(name) and name not in given))
 
 
 def load_own(network: Model, weights: Mapping[str, Tensor]) -> None:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from duovsr_vs.errors import ModelError
 from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, GOLDEN
+from duovsr_vs.model.wan.config import BaseConfig
 from training.architecture import check_architecture
 from training.checkpoints import TrainingError, read_tensors
+from training.families import config_of
 
 _SETS = tuple(f"{name}." for name in (DETAILED, FAITHFUL))
 _FOREIGN = ("patch_embedding.weight", "condition_embedder.time_proj.weight", "decoder.conv_in.weight")
@@ -29,8 +31,27 @@ def start_weights(path: Path, model: str) -> dict[str, Tensor]:
             f"{path} has the names of another program's weights; make a model file of it first: "
             "duovsr models convert --transformer FILE --vae FILE -o base.safetensors"
         )
+    _check_context(weights, model, path)
     check_architecture(weights, model, path)
     return dict(weights)
+
+
+def _check_context(weights: Mapping[str, Tensor], model: str, path: Path) -> None:
+    """TrainingError: a text where tokens are learned, or the reverse; names the preset to give."""
+    config, tokens = config_of(model), weights.get("transformer.context")
+    if not isinstance(config, BaseConfig) or tokens is None:
+        return
+    wanted = config.transformer
+    is_text = tokens.shape[1] == wanted.text_length
+    if is_text and not wanted.text:
+        raise TrainingError(
+            f"{path} holds the tokens of a text, and {model} learns tokens of its own; give --model {model}-text"
+        )
+    if wanted.text and not is_text:
+        raise TrainingError(
+            f"{path} holds no tokens of a text, which {model} needs; make it with --embedding, or give --model "
+            f"{model.removesuffix('-text')}"
+        )
 
 
 def autoencoder_weights(path: Path) -> dict[str, Tensor]:

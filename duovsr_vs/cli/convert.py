@@ -60,7 +60,8 @@ def convert_command(
             print(f"{name:<8} {made.provenance[name]}")
         print(f"stages   {made.provenance['stages'][0]}")
         print("next     it is of no use before it is trained for upscaling:")
-        print(f"         python -m training run --recipe paper --data DIR --from {output}")
+        text = " --model base-text" if made.config.transformer.text else ""
+        print(f"         python -m training run --recipe paper{text} --data DIR --from {output}")
 
 
 def _refuse(output: Path, dtype: str, overwrite: bool, sources: list[Path]) -> None:

@@ -43,6 +43,8 @@ class TransformerConfig:
     """Channels of the normalised LR latent beside the noised one; 0: plain text-to-video."""
     context_tokens: int = 0
     """Learned tokens in place of a text, and as many for "no text"; 0: embeddings must be given."""
+    text: bool = False
+    """The context tokens are those of a text and of its opposite: given with the file, never trained."""
     attention_window: int = 0
     """Side in tokens of the windows of self-attention, half of it shifted in every second block; 0: full attention."""
 
@@ -56,6 +58,7 @@ class TransformerConfig:
             "frequencies": self.frequencies >= 2 and self.frequencies % 2 == 0,
             "condition_channels": self.condition_channels >= 0,
             "context_tokens": 0 <= self.context_tokens <= self.text_length,
+            "text": not self.text or self.context_tokens == self.text_length,
             "attention_window": self.attention_window >= 0 and self.attention_window % 2 == 0,
         }
         within("the transformer's configuration", self, checks)
@@ -239,6 +242,8 @@ TOKEN = SPACE * PATCH[1] // SCALE
 _PARTS = {"transformer": TransformerConfig, "autoencoder": AutoencoderConfig, "light": LightConfig}
 BASE = TransformerConfig(condition_channels=LATENT_CHANNELS, context_tokens=64, attention_window=16)
 """Wan2.1-T2V-1.3B's transformer with the LR latent and learned tokens beside it."""
+WITH_TEXT = replace(BASE, context_tokens=BASE.text_length, text=True)
+"""The same with the tokens of a text, which are filled up to this length."""
 _TINY = TransformerConfig(
     width=48, heads=2, blocks=2, inner=64, text_width=20, text_length=12, frequencies=32,
     condition_channels=LATENT_CHANNELS, context_tokens=4, attention_window=4,
@@ -249,8 +254,12 @@ _TINY_BASE = BaseConfig(
 )
 PRESETS = {
     "base": BaseConfig(name="base", transformer=BASE, autoencoder=AutoencoderConfig()),
+    "base-text": BaseConfig(name="base-text", transformer=WITH_TEXT, autoencoder=AutoencoderConfig()),
     "base-fast": BaseConfig(name="base-fast", transformer=BASE, light=LightConfig()),
     "base-tiny": _TINY_BASE,
+    "base-tiny-text": _TINY_BASE.with_values(
+        name="base-tiny-text", transformer=replace(_TINY, context_tokens=_TINY.text_length, text=True)
+    ),
     "base-tiny-light": _TINY_BASE.with_values(name="base-tiny-light", autoencoder=None, light=_TINY_LIGHT),
 }
-"""`base` and `base-fast` are for users; `base-tiny` and `base-tiny-light` for tests."""
+"""`base`, `base-text` and `base-fast` are for users; `base-tiny` and those named after it for tests."""

@@ -75,7 +75,8 @@ def convert(sources: Sources, output: Path, dtype: torch.dtype | None = None, wi
     parts = _autoencoder(_autoencoder_file(sources, file), dtype) | _light(sources.light, dtype)
     context = _context(sources.embedding, transformer, weights)
     parts["transformer"] = {**weights, "context": context.to(weights["patch_embedding.weight"].dtype)}
-    config = _config(transformer, context.shape[1], windowed, parts)
+    transformer = replace(transformer, context_tokens=context.shape[1], text=sources.embedding is not None)
+    config = _config(transformer, windowed, parts)
     told = {
         "stages": [UNKNOWN if transformer.condition_channels else UNTRAINED],
         "licence": LICENCE,
@@ -97,23 +98,20 @@ def named(path: Path) -> Iterator[None]:
         raise ModelError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
 
 
-def _config(
-    transformer: TransformerConfig, tokens: int, windowed: bool, parts: Mapping[str, Mapping[str, Tensor]]
-) -> BaseConfig:
+def _config(transformer: TransformerConfig, windowed: bool, parts: Mapping[str, Mapping[str, Tensor]]) -> BaseConfig:
     """The configuration of what was put together."""
     light = None
     if "light_decoder" in parts:
         light = light_config({f"{part}.{n}": t for part, own in parts.items() for n, t in own.items()})
     name = "base" if light is None else "base-fast"
+    name = name if transformer.width == BASE.width else f"{name}-{transformer.width}"
+    window = BASE.attention_window if windowed else 0
     return BaseConfig(
-        name=name if transformer.width == BASE.width else f"{name}-{transformer.width}",
-        transformer=replace(
-            transformer, condition_channels=LATENT_CHANNELS, context_tokens=tokens,
-            attention_window=BASE.attention_window if windowed else 0,
-        ),
+        name=f"{name}-text" if transformer.text else name,
+        transformer=replace(transformer, condition_channels=LATENT_CHANNELS, attention_window=window),
         autoencoder=autoencoder_config(parts["autoencoder"]) if "autoencoder" in parts else None,
         light=light,
-    )  # fmt: skip
+    )
 
 
 def _facts(weights: Mapping[str, Tensor]) -> str:

@@ -123,6 +123,9 @@ class Head(nn.Module):
 class WanTransformer(nn.Module):
     """Velocity v = ε − x0 of noised latents x_t = (1 − t)·x0 + t·ε."""
 
+    context: Tensor
+    """(2 n width): tokens of the best class, learned or of a text, and those of the null class."""
+
     def __init__(self, config: TransformerConfig, ops: ModuleType | Any = nn):
         super().__init__()
         self.config = config
@@ -138,7 +141,11 @@ class WanTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config, ops) for _ in range(config.blocks))
         self.head = Head(config, ops)
         if config.context_tokens:
-            self.context = nn.Parameter(torch.randn(2, config.context_tokens, c) * 0.02)
+            tokens = torch.randn(2, config.context_tokens, c) * 0.02
+            if config.text:  # part of the file, but no weight: what a text says is not trained
+                self.register_buffer("context", tokens)
+            else:
+                self.context = nn.Parameter(tokens)
         if config.condition_channels:  # the LR latent means nothing yet: the model begins as the one without it
             with torch.no_grad():
                 self.patch_embedding.weight[:, LATENT_CHANNELS:] = 0

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from base_files import base_weights
 from conftest import random_weights
 from evaluation_files import packed, pairs, pictures, read, shrunk, truth, video
 from rich.console import Console
@@ -24,17 +25,18 @@ from duovsr_vs.metrics.consistency import shrink_back_psnr
 from duovsr_vs.metrics.resample import resize
 from duovsr_vs.metrics.suite import GroundTruth, score_clip
 from duovsr_vs.metrics.temporal import motions, warping_error
-from duovsr_vs.model.checkpoint import DETAILED, save
+from duovsr_vs.model.checkpoint import DETAILED, load, save
 from duovsr_vs.model.config import PRESETS
+from duovsr_vs.model.wan.config import PRESETS as BASES
 from training.__main__ import main as trainer
-from training.checkpoints import write_tensors
+from training.checkpoints import TrainingError, write_tensors
 from training.data.arrays import U8
 from training.data.degrade import degrade
 from training.data.shards import read_index
 from training.evaluate import main
 from training.evaluation.findings import Findings, write
 from training.evaluation.measures import LR_ONLY, WITH_TRUTH
-from training.evaluation.methods import RESAMPLERS
+from training.evaluation.methods import RESAMPLERS, _file_of
 from training.evaluation.sets import find
 from training.evaluation.tables import show
 
@@ -362,3 +364,25 @@ def test_a_network_that_compares_is_left_out_without_a_truth(
     monkeypatch.delitem(sys.modules, "pyiqa")
     assert found["measures"] == [*LR_ONLY, "clipiqa"]
     assert any("lpips compare with a ground truth" in note for note in found["notes"])
+
+
+def run_of_base(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
+    """A run folder with one stage of a tiny `base`."""
+    (folder / "progressive").mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps({"model": "base-tiny"}))
+    write_tensors(folder / "progressive" / "result.safetensors", weights, {})
+    return folder
+
+
+def test_a_run_of_base_is_evaluated_by_its_folder_as_one_of_nano_is(tmp_path: Path) -> None:
+    weights = base_weights(BASES["base-tiny"])
+    path, label = _file_of(run_of_base(tmp_path / "run", weights), tmp_path / "out")
+    found = load(path).generator.state_dict()
+    assert label == "run/progressive" and found.keys() == weights.keys()
+    assert all(torch.equal(found[name].float(), weights[name]) for name in weights)
+
+
+def test_a_run_of_adapters_is_to_be_exported_before_it_is_evaluated(tmp_path: Path) -> None:
+    adapters = {"transformer.blocks.0.attn1.to_q.down": torch.zeros(4, 8)}
+    with pytest.raises(TrainingError, match=r"holds adapters, .*; export the run with --from FILE"):
+        _file_of(run_of_base(tmp_path / "run", adapters), tmp_path / "out")

@@ -30,6 +30,21 @@ def test_plots_take_the_ink_of_the_page_and_labels_stay_as_they_are() -> None:
     assert {"$x_1$ <b>", "clip", "0.01", "1"} <= texts
 
 
+def marks_of(curve: list[tuple[int, float]], **fields: bool) -> list[str]:
+    """Texts along the axes of a plot of one curve."""
+    drawn = draw(Panel(title="a", curves={"a": curve}, **fields))  # type: ignore[arg-type]
+    return [unescape(text) for text in re.findall(r"<text[^>]*>([^<]*)</text>", drawn)]
+
+
+def test_numbers_that_hardly_differ_are_written_out_and_whole_numbers_have_whole_marks() -> None:
+    close = marks_of([(1, 0.693147), (2, 0.693123), (3, 0.693151)])
+    assert any(text.startswith("0.6931") for text in close) and not [
+        text for text in close if "e" in text or "+" in text
+    ]
+    steps = marks_of([(1, 2.0), (2, 2.0), (3, 1.0), (4, 1.0)])
+    assert "1" in steps and "2" in steps and not [text for text in steps if "." in text]
+
+
 def test_every_figure_stands_in_one_plot_and_is_compared_with_what_it_should_be() -> None:
     heads = ["heads", "d_real", "d_fake", "saturated", "ratio"]
     pairs = ["delta_w", "delta_l", "accuracy", "stopped"]

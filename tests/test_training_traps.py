@@ -25,7 +25,7 @@
  23 β belongs to means over elements
  24 the average is evaluated, not used  here; test_training_stages.py: handed on but never trained with
  25 each network has its own clip       here; test_training_learner.py: clipped by its own norm
- 26 scaling and upsampling once         here; test_model_generator.py: training and engine give the same frame
+ 26 scaling and upsampling once         here, twice; test_model_generator.py: training and engine give the same frame
  27 a name for every noise              here, over all stages; test_training_stages.py: noise is equal for frames …
  28 the ratio of gradients is logged    test_training_dual_stream.py: ratio is told; test_training_loop.py: in the log
 
@@ -41,13 +41,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from einops import rearrange
 from safetensors.torch import load_file
 from torch import Tensor
-from training_files import copy_of, listen, make_pack, one_batch, recipe, run, stage, times_of
+from training_files import arrays, copy_of, listen, make_pack, one_batch, recipe, run, stage, times_of
 
 from duovsr_vs.model import flow
+from duovsr_vs.model.codec import luma
 from duovsr_vs.model.generator import Generator
-from duovsr_vs.model.resample import enlarge
+from duovsr_vs.model.resample import back_project, enlarge
 from training.batch import Batch
 from training.losses import distribution_matching_loss, preference_loss
 from training.run import Run
@@ -214,6 +216,16 @@ def test_26_latents_of_training_are_those_of_the_picture_that_they_give() -> Non
     picture = enlarge(batch.condition.base) + generator.decode(batch.z0, batch.condition)
     torch.testing.assert_close(generator.encode(picture, batch.condition), batch.z0, atol=1e-3, rtol=0)
     assert batch.z0.std() > 0.1
+
+
+def test_26_latents_of_a_batch_decode_to_its_ground_truth_with_no_other_factor() -> None:
+    """All of the luma is kept, so the base that the engine enlarges and what is decoded give the truth's exactly."""
+    batch, generator = one_batch(), stage("regression").student
+    hr, lr = (rearrange(torch.from_numpy(arrays(0)[name]), "b t h w c -> b t c h w") / 255 for name in ("hr", "lr"))
+    base = enlarge(back_project(lr[:, 1:-1].flatten(0, 1), generator.config.back_projections)[0]).reshape(hr.shape)
+    decoded = generator.decode(batch.z0, batch.condition)
+    torch.testing.assert_close(luma(decoded), luma(hr - base), atol=1e-4, rtol=0)
+    assert luma(decoded).std() > 5e-3
 
 
 def seen_by(generator: Generator) -> list[Tensor]:

@@ -125,7 +125,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[Evaluation, tupl
 def _cautions(evaluation: Evaluation) -> list[str]:
     """What the tables do not say of themselves."""
     told = []
-    if not evaluation.data.has_truth:
+    if not evaluation.data.has_truth and "e_warp" in evaluation.measures.names:
         told.append("E_warp: without ground truth its flow is that of the LR enlarged by Lanczos")
     films = len({clip.group for clip in evaluation.data.clips})
     if films < len(evaluation.data.clips):

@@ -37,6 +37,7 @@ STYLE: Any = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "axes.formatter.useoffset": False,  # 0.69312, not 2e−5 + 0.6931
     "axes.grid": True,
     "grid.color": INK,
     "grid.alpha": 0.12,
@@ -104,6 +105,8 @@ def _fill(axes: Axes, panel: Panel) -> None:
         values = [value for curve in panel.curves.values() for _, value in curve if math.isfinite(value)]
         _decades(axes, [factor * value for value in (*values, *panel.lines.values())])
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+    if all(float(value).is_integer() for curve in panel.curves.values() for _, value in curve if math.isfinite(value)):
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     axes.set_ylabel("%" if panel.percent else "")
     if len(panel.curves) + len(panel.lines) > 1:
         axes.legend(loc="best", ncols=2)

@@ -18,12 +18,14 @@ from duovsr_vs.engine.plan import Plan
 from duovsr_vs.engine.upscaler import Upscaler
 from duovsr_vs.metrics.resample import resize
 from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, save
-from duovsr_vs.model.config import PRESETS, SCALE
+from duovsr_vs.model.config import SCALE
+from duovsr_vs.model.family import PRESETS
 from duovsr_vs.model.registry import known, resolve
 from duovsr_vs.model.resample import back_project, enlarge
 from training.checkpoints import TrainingError
 from training.data.arrays import U8
 from training.export import ONE_STEP, last_stage
+from training.lora import rank_of
 from training.results import Results
 
 LANCZOS, BASE = "lanczos", "base"
@@ -143,6 +145,11 @@ def _file_of(folder: Path, out: Path) -> tuple[Path, str]:
     if preset not in PRESETS:
         raise TrainingError(f"{run / _RECIPE} names the model {preset!r}; known are {', '.join(PRESETS)}")
     sets = {DETAILED: results.weights(stage)}
+    if rank_of(sets[DETAILED]):
+        raise TrainingError(
+            f"{folder} holds adapters, which are nothing without the weights that they were trained on; export the run "
+            "with --from FILE, and evaluate what that writes"
+        )
     if stage != _FAITHFUL and results.own(_FAITHFUL).is_file():
         sets[FAITHFUL] = results.weights(_FAITHFUL)
     out.mkdir(parents=True)

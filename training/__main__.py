@@ -114,6 +114,11 @@ def parser_of(command: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--memory", type=float, default=80, help="for --gpus: GB of each (default: 80)")
     parser.add_argument("--processes", type=int, default=1, help="for --dry-run: of torchrun")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="for --dry-run: an update of each stage without contents, on any machine",
+    )
     parser.add_argument("--fields", action="store_true", help="list the fields of the recipe and stop")
     return parser
 
@@ -126,6 +131,11 @@ def train(command: str, arguments: list[str]) -> int:
     if options.dry_run:
         print(recipe.to_json())
         print(planned(recipe, options))
+        if options.rehearse:
+            from training.rehearse import describe
+
+            for line in describe(recipe):
+                print(line, flush=True)
         return 0
     if options.out is None or (options.data is None and recipe.name != "smoke"):
         needed = "--out is" if recipe.name == "smoke" else "--data and --out are"

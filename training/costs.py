@@ -7,15 +7,13 @@ done element by element is not in them. Nothing is computed, so the largest mode
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import astuple, dataclass, fields, replace
+from functools import cache, cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 
 from duovsr_vs.model import flow
 from duovsr_vs.model.codec import luma
@@ -28,9 +26,10 @@ from duovsr_vs.model.wan.autoencoder import WanAutoencoder
 from duovsr_vs.model.wan.generator import WanGenerator, clip_of
 from training.discriminator import Discriminator, Scores, default_taps
 from training.families import family_of
+from training.ledger import Ledger, Span
 from training.lora import adapted, is_own, learn_own
 from training.losses import consistency_loss, pixel_loss, robust_latent_loss, structure_loss, temporal_loss, unit_loss
-from training.models import Model, Pair, blank_condition, first_layers, in_pixels, tap_shape
+from training.models import Model, Pair, blank_condition, encoder_of, first_layers, in_pixels, tap_shape
 
 Mode = Literal["forward", "train", "through"]
 """forward: no gradient; train: gradient to the weights; through: gradient to the input only, the weights are held."""
@@ -42,11 +41,14 @@ structure."""
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one pass: FLOPs of what has weights and of what is fixed (codec, consistency), bytes kept for the backward."""
+    """Of one pass: FLOPs of what has weights and of what is fixed (codec, consistency), and bytes."""
 
     network: int = 0
     fixed: int = 0
     kept: int = 0
+    """Held for the backward pass."""
+    working: int = 0
+    """The most that is there besides for a moment, on the way there or back."""
 
     @property
     def flops(self) -> int:
@@ -54,10 +56,15 @@ class Cost:
         return self.network + self.fixed
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.network + other.network, self.fixed + other.fixed, self.kept + other.kept)
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __mul__(self, times: int) -> Cost:
-        return Cost(self.network * times, self.fixed * times, self.kept * times)
+        return Cost(*(times * value for value in astuple(self)))
+
+
+def line(low: Cost, high: Cost, steps: int) -> Cost:
+    """The straight line through two costs, so many of their distances from the first."""
+    return low + (high + low * -1) * steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,12 @@ class Shape:
         return self.batch * family_of(config).latents(self.frames) * (self.patch // CELL) ** 2
 
 
+def count_of(module: nn.Module, own: bool = False) -> int:
+    """How many weights a module has; own: those that a network with adapters has for itself."""
+    return sum(p.numel() for name, p in module.named_parameters() if not own or is_own(name))
+
+
+@cache
 def know_kernels() -> None:
     """Fixed kernels are made once and remembered: they must be real before anything without contents asks for them."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -87,7 +100,7 @@ class Rehearsal:
 
     recompute: blocks compute their activations again in the backward pass instead of keeping them.  scores: whose
     features the heads see.  adapters: their rank; 0: all weights are trained.  taps: how many the heads see, if not
-    those of the network itself.
+    those of the network itself.  deep: whether `pairs` is kept.
     """
 
     def __init__(
@@ -99,9 +112,12 @@ class Rehearsal:
         scores: Scores = "both",
         adapters: int = 0,
         taps: int | None = None,
+        deep: bool = False,
     ):
         know_kernels()
-        self.shape, self.bf16, self.recompute, self.adapters = shape, bf16, recompute, adapters
+        self.shape, self.bf16, self.recompute, self.adapters, self.deep = shape, bf16, recompute, adapters, deep
+        self.pairs: dict[tuple[Mode, bool], Cost] = {}
+        """What the last two blocks took of the denoiser's passes that were counted: FLOPs, and bytes kept."""
         self.contents = FakeTensorMode(allow_non_fake_inputs=True)
         b, t, p = shape.batch, shape.frames, shape.patch
         with self.contents, torch.no_grad():
@@ -127,6 +143,11 @@ class Rehearsal:
         return torch.rand(self.shape.batch, self.shape.frames, 3, *self._size())
 
     @property
+    def hr_bytes(self) -> int:
+        """Of a sample's pictures of the truth."""
+        return 4 * 3 * self.shape.frames * self._size()[0] ** 2
+
+    @property
     def batch_bytes(self) -> int:
         """Of the tensors of a `Batch`."""
         return sum(tensor.nbytes for tensor in self.batch)
@@ -143,14 +164,12 @@ class Rehearsal:
     def parameters(self, part: str) -> int:
         """How many weights a part has."""
         module = self.module(part)
-        return 0 if module is None else sum(p.numel() for p in module.parameters())
+        return 0 if module is None else count_of(module)
 
     def own(self, part: str) -> int:
         """Those of them that belong to one network alone: all, or its adapters and what it trains in full."""
         module = self.module(part)
-        if module is None or part not in DENOISERS or not self.adapters:
-            return self.parameters(part)
-        return sum(p.numel() for name, p in module.named_parameters() if is_own(name))
+        return 0 if module is None else count_of(module, own=part in DENOISERS and self.adapters > 0)
 
     def _learns(self, part: str) -> None:
         """Gradients for this part's weights and no others."""
@@ -184,15 +203,13 @@ class Rehearsal:
             "pair": self._paired,
             "features": self._features,
         }.get(part, self._denoise)
-        flops, kept = self._count(work, mode, full)
+        found = self._count(work, mode, full)
         if self.module(part) is None:
-            return Cost(fixed=flops, kept=kept)
-        if self.recompute and part in DENOISERS and mode != "forward":
-            flops, kept = self._recomputed(work, mode, full, kept)
+            return replace(found, network=0, fixed=found.network)
         # what is fixed has no gradient of its own, so its way back costs as much as its way there
         has_ends = part not in ("heads", "pair")
         fixed = self._ends[part == "codec"] * (2 if mode == "train" else 1) if has_ends else 0
-        return Cost(flops - fixed, fixed, kept)
+        return replace(found, network=found.network - fixed, fixed=fixed)
 
     @cached_property
     def _ends(self) -> tuple[int, int]:
@@ -202,43 +219,39 @@ class Rehearsal:
         generator, condition = self._pixels
         y = torch.rand_like(generator.scale(condition))
         with torch.no_grad():
-            step, shown = (FlopCounterMode(display=False) for _ in range(2))
-            with step:
+            with Ledger() as step:
                 generator.consist(y, y[:, :, :1], condition)
-            with shown:
+            with Ledger() as shown:
                 generator.pixels(y, condition)
         is_fixed = generator.codec is None
-        return step.get_total_flops() * is_fixed, step.get_total_flops() + shown.get_total_flops()
+        return step.flops * is_fixed, step.flops + shown.flops
 
-    def _recomputed(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool, plain: int) -> tuple[int, int]:
-        """With blocks that keep their inputs only; all of one block is there while it is gone through again."""
+    def _count(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool) -> Cost:
+        """FLOPs of a pass, and bytes beside weights, their gradients and the batch."""
         network = self.generator.network
-        network.recompute = True
-        flops, outside = self._count(work, mode, full)
-        network.recompute = False
-        return flops, outside + (plain - outside) // len(network.blocks)
-
-    def _count(self, work: Callable[[Mode], Tensor], mode: Mode, full: bool) -> tuple[int, int]:
-        """FLOPs of a pass, and the bytes that its graph holds beside weights and batch."""
+        network.recompute = self.recompute
         owned = [*self.generator.parameters(), *self.heads.parameters(), *self.generator.buffers(), *self.batch]
-        known = {tensor.untyped_storage()._cdata for tensor in owned}
-        kept: dict[int, torch.UntypedStorage] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in known:
-                kept[storage._cdata] = storage
-            return tensor
-
-        counter, half = FlopCounterMode(display=False), self.bf16 and not full
-        with counter, torch.set_grad_enabled(mode != "forward"), saved_tensors_hooks(keep, lambda tensor: tensor):
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        owned += self.encoder.parameters() if work == self._encode else []
+        for weight in owned:
+            if weight.requires_grad:
+                weight.grad = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in owned if weight.grad is not None]
+        ledger = Ledger([*owned, *gradients])
+        half = self.bf16 and not full and work != self._encode  # the encoder is in bfloat16 itself
+        blocks = list(network.blocks)
+        span = Span(ledger, blocks[-2], blocks[-1]) if self.deep and work == self._denoise else None
+        with ledger, torch.set_grad_enabled(mode != "forward"):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half, cache_enabled=not self.recompute):
                 result = work(mode)
+            kept = ledger.now if mode != "forward" else 0
             if result.requires_grad:
                 result.backward()  # type: ignore[no-untyped-call]
-        for network in (self.generator, self.heads):
-            network.zero_grad(set_to_none=True)
-        return int(counter.get_total_flops()), sum(storage.nbytes() for storage in kept.values())
+        for module in (self.generator, self.heads):
+            module.zero_grad(set_to_none=True)
+        if span is not None:
+            flops, left = span.taken()
+            self.pairs[mode, full] = Cost(flops, kept=left if mode != "forward" else 0)
+        return Cost(ledger.flops, kept=kept, working=ledger.peak - kept)
 
     # -- the passes; each ends in one number --------------------------------------------------------------------
 
@@ -285,7 +298,12 @@ class Rehearsal:
         return Generator(config).encode(self._hr(), condition).sum()
 
     def _encode(self, mode: Mode) -> Tensor:
-        return self.generator.encode(self._hr(), self.condition).sum()
+        return self.encoder.encode(self._hr(), self.condition).sum()
+
+    @cached_property
+    def encoder(self) -> Model:
+        """What makes the latents of batches."""
+        return encoder_of(self.generator, self.bf16)
 
     def _decode(self, mode: Mode) -> Tensor:
         generator, condition = self._pixels

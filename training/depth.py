@@ -1,7 +1,7 @@
 """Costs of deep models from shallow ones: every second block is like the one two before it, every sample like another,
 and an autoencoder works on every latent but the first alike.
 
-`base` has thirty blocks; counting two and four of them, for one sample, tells what thirty cost for any number.
+`base` has thirty blocks; counting two of them, and what the two alone take, tells what thirty cost.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import cache
 
 from duovsr_vs.model.family import PRESETS, AnyConfig
-from duovsr_vs.model.wan.config import PATCH, BaseConfig
-from training.costs import DENOISERS, Cost, Mode, Rehearsal, Shape
+from duovsr_vs.model.wan.config import BaseConfig
+from training.costs import DENOISERS, Cost, Mode, Rehearsal, Shape, count_of, line
 from training.discriminator import Scores, default_taps
 from training.families import WAN
 
@@ -22,73 +22,70 @@ SHALLOW = 4
 
 
 class Deep:
-    """What a `Rehearsal` tells, of a model with many blocks. FLOPs and weights are exact; what graphs keep is a little
-    less than is said, since weights in bfloat16 are counted for every sample."""
+    """What a `Rehearsal` tells, of a model with many blocks. FLOPs and weights are exact. Of memory that grows with the
+    batch and of that of the weights in bfloat16, which does not, one and two samples tell."""
 
     def __init__(self, config: BaseConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores, adapters: int):
-        self.config, self.shape, self.bf16, self.recompute = config, shape, bf16, recompute
+        self.config, self.shape, self.bf16 = config, shape, bf16
         first = 2 + config.blocks % 2
         self.pairs = (config.blocks - first) // 2
-        taps, alone = len(default_taps(config.blocks)), _without_autoencoder(config)
-        self.low, self.high = (
-            _shallow(_of_depth(alone, n), replace(shape, batch=1), bf16, scores, adapters, taps)
-            for n in (first, first + 2)
-        )
+        """Pairs of blocks that the shallow model has not."""
+        taps, shallow = len(default_taps(config.blocks)), _of_depth(_without_autoencoder(config), first)
+        self._given = (bf16, recompute, scores, adapters, taps)
+        self.shallow = _shallow(shallow, replace(shape, batch=1), *self._given)
 
     def cost(self, part: str, mode: Mode, full: bool = False) -> Cost:
         """Of one pass of a part for a whole batch; full: in float32."""
+        b = self.shape.batch
+        if part == "encode":  # one sample after the other: of the others there are the pictures
+            one = self._by_latents(part, mode, full)
+            return replace(one * b, working=one.working + (b - 1) * self.shallow.hr_bytes)
         if part in OF_LATENTS:
-            return self._by_latents(part, mode, full) * self.shape.batch
-        if part not in DENOISERS:
-            return self.low.cost(part, mode, full) * self.shape.batch
-        low, pair = self.low.cost(part, mode, full), self._pair(part, mode, full)
-        if self.recompute and mode != "forward":
-            return self._recomputed(low, pair, self._pair(part, "forward", full), full) * self.shape.batch
-        return (low + pair * self.pairs) * self.shape.batch
+            return self._by_latents(part, mode, full) * b
+        one = self._whole(self.shallow, part, mode, full)
+        if mode != "train" or b == 1:
+            return one * b
+        two = _shallow(self.shallow.generator.config, replace(self.shape, batch=2), *self._given)
+        return line(one, self._whole(two, part, mode, full), b - 1)
 
-    def _pair(self, part: str, mode: Mode, full: bool) -> Cost:
-        """Of two blocks."""
-        return self.high.cost(part, mode, full) + self.low.cost(part, mode, full) * -1
-
-    def _recomputed(self, low: Cost, pair: Cost, forward: Cost, full: bool) -> Cost:
-        """Each block runs once more, and keeps its input only; all of one is there while it is gone through again."""
-        blocks, first = self.config.blocks, self.low.generator.config.blocks
-        width, half = self.config.channels, self.bf16 and not full
-        tokens = replace(self.shape, batch=1).tokens_of(self.config) // (PATCH[1] * PATCH[2])
-        inputs = blocks * tokens * width * (2 if half else 4)
-        outside = low.kept - first * pair.kept // 2
-        network = low.network + pair.network * self.pairs + forward.network * blocks // 2
-        return Cost(network, low.fixed + pair.fixed * self.pairs, outside + inputs + pair.kept // 2)
+    def _whole(self, work: Rehearsal, part: str, mode: Mode, full: bool) -> Cost:
+        """With all blocks; what a block works with is there once only."""
+        found = work.cost(part, mode, full)
+        return found + work.pairs[mode, full and mode != "forward"] * self.pairs if part in DENOISERS else found
 
     def _by_latents(self, part: str, mode: Mode, full: bool) -> Cost:
-        """From two and three latents."""
+        """Of one sample, from two and three latents."""
         two, three = (self._autoencoder(latents).cost(part, mode, full) for latents in (2, 3))
-        return two + (three + two * -1) * (WAN.latents(self.shape.frames) - 2)
+        return line(two, three, WAN.latents(self.shape.frames) - 2)
 
     def _autoencoder(self, latents: int) -> Rehearsal | Deep:
         """Of a model that is hardly more than its autoencoder."""
         shape = Shape(1, WAN.time * (latents - 1) + 1, self.shape.patch)
         return rehearsal(self.config.with_values(transformer=_tiny().transformer), shape, self.bf16, False)
 
-    def _sum(self, low: int, high: int, part: str) -> int:
-        return low + (high - low) * self.pairs if part in DENOISERS else low
-
     def parameters(self, part: str) -> int:
         """How many weights a part has."""
         if part in ("codec", "pair"):
             return self._autoencoder(2).parameters(part)
-        return self._sum(self.low.parameters(part), self.high.parameters(part), part)
+        return self.shallow.parameters(part) + self._more(part, own=False)
 
     def own(self, part: str) -> int:
         """Those of them that belong to one network alone."""
         if part in ("codec", "pair"):
             return self.parameters(part)
-        return self._sum(self.low.own(part), self.high.own(part), part)
+        return self.shallow.own(part) + self._more(part, own=True)
+
+    def _more(self, part: str, own: bool) -> int:
+        """Weights of the blocks that the shallow model has not."""
+        if part not in DENOISERS:
+            return 0
+        last = list(self.shallow.generator.network.blocks)[-2:]
+        return self.pairs * sum(count_of(block, own and self.shallow.adapters > 0) for block in last)
 
     @property
     def batch_bytes(self) -> int:
         """Of the tensors of a `Batch`."""
-        return self.low.batch_bytes * self.shape.batch
+        return self.shallow.batch_bytes * self.shape.batch
 
 
 def _tiny() -> BaseConfig:
@@ -106,8 +103,10 @@ def _of_depth(config: BaseConfig, blocks: int) -> BaseConfig:
 
 
 @cache
-def _shallow(config: BaseConfig, shape: Shape, bf16: bool, scores: Scores, adapters: int, taps: int) -> Rehearsal:
-    return Rehearsal(config, shape, bf16, False, scores, adapters, taps)
+def _shallow(
+    config: BaseConfig, shape: Shape, bf16: bool, recompute: bool, scores: Scores, adapters: int, taps: int
+) -> Rehearsal:
+    return Rehearsal(config, shape, bf16, recompute, scores, adapters, taps, deep=True)
 
 
 @cache

@@ -27,6 +27,11 @@ class Pass:
     full: bool = False
     """In float32 whatever the recipe says."""
 
+    @property
+    def count(self) -> int:
+        """How often it is done in one update of the student."""
+        return self.times * self.rounds
+
 
 def passes(stage: str, recipe: Recipe) -> tuple[Pass, ...]:
     """All passes of one update of a stage."""

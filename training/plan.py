@@ -32,8 +32,10 @@ SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
 """Of the matrices whose products measure the peak: small ones stay in a core's cache, large ones suit many cores."""
 AHEAD = 5
 """Batches in memory: one in use, three made ahead, one in the making."""
-TRAINED_BYTES = {"weights": 4, "gradients": 4, "optimizer": 8, "average": 4}
-"""Per trained weight: float32 master, its gradient, AdamW's two moments, the weight average."""
+TRAINED_BYTES = {"weights": 4, "optimizer": 8, "average": 4}
+"""Per trained weight: float32 master, AdamW's two moments, the weight average."""
+BEFORE = "preference"
+"""Stage that keeps the weight average as it was before, beside the one that goes on."""
 GIGA = 1e9
 
 
@@ -50,8 +52,16 @@ class Memory:
     gathered: int
     """Weights that a process holds whole while it computes with them: two blocks, and what belongs to none."""
     activations: int
-    """What the largest graph of an update keeps for its backward pass."""
+    """What the largest graph of an update keeps for its backward pass, and what its largest pass works with."""
     batches: int
+    """In use and ready."""
+    making: int
+    """While the next batch is made beside the update: pictures, and what the autoencoder works with."""
+
+    @property
+    def standing(self) -> int:
+        """What is there between updates, without batches."""
+        return self.weights + self.optimizer + self.average + self.frozen
 
     @property
     def total(self) -> int:
@@ -160,10 +170,10 @@ def stage_plan(recipe: Recipe, stage: str, world_size: int = 1, peak: float | No
     parts = world.parts(settings.batch, settings.micro_batch)
     shape = Shape(len(world.share(settings.batch)) // parts, settings.frames, settings.patch)
     work = rehearsal(config, shape, recipe.bf16, recipe.recompute, recipe.dual_stream.taps, recipe.adapters)
-    costs = [(one, work.cost(one.part, one.mode, one.full) * one.times) for one in table]
+    costs = [(one, work.cost(one.part, one.mode, one.full)) for one in table]
     every = world_size * parts
-    flops = every * sum(one.rounds * cost.flops for one, cost in costs)
-    slow = every * sum(one.rounds * cost.flops for one, cost in costs if one.full or not recipe.bf16)
+    flops = every * sum(one.count * cost.flops for one, cost in costs)
+    slow = every * sum(one.count * cost.flops for one, cost in costs if one.full or not recipe.bf16)
     count, taken = updates(stage, recipe), batches(stage, recipe)
     weighted = flops + (FULL_PRECISION - 1) * slow if recipe.bf16 else flops
     reached = None if peak is None else peak * efficiency(recipe)
@@ -173,12 +183,12 @@ def stage_plan(recipe: Recipe, stage: str, world_size: int = 1, peak: float | No
         parameters=_weights(work, table, recipe),
         flops=flops,
         flops_float32=slow,
-        flops_fixed=every * sum(one.rounds * cost.fixed for one, cost in costs),
+        flops_fixed=every * sum(one.count * cost.fixed for one, cost in costs),
         samples=taken * settings.batch,
         micro_batch=shape.batch,
         parts=parts,
         tokens=taken * every * shape.tokens_of(config),
-        memory=_memory(work, costs, recipe, world_size, parts),
+        memory=_memory(stage, work, costs, recipe, world_size, parts),
         seconds=None if reached is None else count * weighted / reached,
         passes=table,
     )
@@ -206,12 +216,13 @@ def _weights(work: Rehearsal | Deep, table: tuple[Pass, ...], recipe: Recipe) ->
 
 
 def _memory(
-    work: Rehearsal | Deep, costs: list[tuple[Pass, Cost]], recipe: Recipe, world_size: int, parts: int
+    stage: str, work: Rehearsal | Deep, costs: list[tuple[Pass, Cost]], recipe: Recipe, world_size: int, parts: int
 ) -> Memory:
     """Weights and all that belongs to them are sharded, but for those that networks share and for autoencoders;
     activations and batches are each process's own."""
     table = tuple(one for one, _ in costs)
-    trained = sum(work.own(part) for part in _networks(table) if _is_trained(part, table))
+    learns = {part: work.own(part) for part in _networks(table) if _is_trained(part, table)}
+    trained = sum(learns.values())
     still = sum(work.own(part) for part in _networks(table) if not _is_trained(part, table))
     codec, denoisers = 4 * work.parameters("codec"), [part for part in _networks(table) if part in DENOISERS]
     if family_of(config_of(recipe.model)) is RESIDUAL:
@@ -219,17 +230,45 @@ def _memory(
     else:  # one of half the size makes the latents of batches
         whole = codec * (1 if recipe.adapters else len(denoisers)) + codec // 2 * recipe.bf16
         whole += 4 * (work.parameters("student") - work.own("student"))
-    graphs: dict[str, int] = {}
-    for one, cost in costs:
-        graphs[one.graph] = graphs.get(one.graph, 0) + cost.kept
     layers = config_of(recipe.model).blocks
+    sizes = {name: size * trained // world_size for name, size in TRAINED_BYTES.items()}
+    sizes["average"] *= 2 if stage == BEFORE else 1
     return Memory(
-        **{name: size * trained // world_size for name, size in TRAINED_BYTES.items()},
+        **sizes,
+        gradients=_gradients(table, learns, parts) if world_size == 1 else 4 * trained // world_size,
         frozen=4 * still // world_size + whole,
         gathered=4 * 2 * max(work.own(part) for part in _networks(table)) // layers if world_size > 1 else 0,
-        activations=max(graphs.values()),
+        activations=_activations(costs),
         batches=(AHEAD + parts - 1) * work.batch_bytes,
+        making=max((cost.working for one, cost in costs if one.part == "encode"), default=0),
     )
+
+
+def _gradients(table: tuple[Pass, ...], learns: dict[str, int], parts: int) -> int:
+    """Of one process: one network learns at a time. (Sharded ones collect gradients that should only go through them.)
+
+    Those of a network that is in a graph more than once are added up before they join those of earlier parts.
+    """
+    times = {part: sum(one.times for one in table if (one.part, one.mode) == (part, "train")) for part in learns}
+    return max(4 * count * (2 if times[part] > 1 and parts > 1 else 1) for part, count in learns.items())
+
+
+def _activations(costs: list[tuple[Pass, Cost]]) -> int:
+    """Of the graph that takes most. What a pass without gradient works with comes upon what those before it keep, the
+    way back of the others upon what all keep."""
+    kept: dict[str, int] = {}
+    there: list[int] = []
+    back: list[tuple[str, int]] = []
+    for one, cost in costs:
+        if one.part == "encode":
+            continue
+        before = kept.get(one.graph, 0)
+        kept[one.graph] = before + cost.kept * one.times
+        if one.mode == "forward":
+            there.append(before + cost.working)
+        else:
+            back.append((one.graph, cost.working))
+    return max(there + [kept[graph] + size for graph, size in back])
 
 
 # -- the machine ------------------------------------------------------------------------------------------------

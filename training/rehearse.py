@@ -6,39 +6,44 @@ size on any machine. Numbers that an update reads off its tensors (losses, norms
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from duovsr_vs.model.config import CELL, SCALE
+from duovsr_vs.model.config import SCALE
 from training.architecture import wanted_shapes
 from training.batch import Batch
 from training.costs import know_kernels
 from training.families import family_of
-from training.models import Seen, blank_condition
+from training.ledger import Ledger
+from training.models import Seen
+from training.passes import batches
+from training.plan import AHEAD, GIGA, amount, stage_plan
 from training.preference.pairs import Chosen
 from training.recipes import Recipe
 from training.stages import CLASSES
 from training.stages.base import START, Stage
 from training.stages.preference import Preference
 
+PARTS = 2
+"""Parts of a batch that are gone through: the first begins the gradients, the others find them there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """One update of a stage, all on one process."""
+    """One update of a stage, all on one process, its optimizers at work already."""
 
     stage: str
     flops: int
-    """Of networks; latents of batches are made before."""
     standing: int
-    """Bytes of all that is there between updates: weights, averages, moments, and what the stage was handed."""
+    """Bytes of what is there between updates: weights, averages, moments."""
+    peak: int
+    """The most that is there at a time, with batches ahead and the making of the next."""
 
 
 class Contentless(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -50,54 +55,55 @@ class Contentless(FakeTensorMode):  # type: ignore[no-untyped-call]
         return super().dispatch(func, types, args, kwargs)
 
 
-class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that are alive."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = 0
-        self._known: dict[int, int] = {}
-
-    def note(self, tensor: Tensor) -> None:
-        """One more tensor, unless its memory is known."""
-        storage = tensor.untyped_storage()
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._known:
-            self._known[key] = size
-            self.now += size
-            weakref.finalize(storage, self._gone, key)
-
-    def _gone(self, key: int) -> None:
-        self.now -= self._known.pop(key, 0)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(tensor, Tensor):
-                self.note(tensor)
-        return result
-
-
 class _GivenPairs(Preference):
     """The stage with pairs of no contents."""
 
+    batch: Batch
+
     def pairs_for(self, step: int, part: int = 0) -> tuple[Batch, Chosen]:
-        batch = next(_batches(self))
-        return batch, Chosen(torch.rand_like(batch.z0), torch.rand_like(batch.z0), torch.ones(len(batch.z0)))
+        like = self.batch.z0
+        return self.batch, Chosen(torch.rand_like(like), torch.rand_like(like), torch.ones(len(like)))
 
 
 def rehearsed(recipe: Recipe, name: str) -> Rehearsed:
     """An update of a stage. Not number 0, at which stage II also measures the ratio of its gradients."""
     know_kernels()
-    recipe = replace(recipe, device="cpu")
+    cut, parts = _cut(replace(recipe, device="cpu"), name)
     cls: Callable[..., Stage] = _GivenPairs if name == Preference.name else CLASSES[name]
-    with Contentless(allow_non_fake_inputs=True), Held() as held:
-        handed = _handed(recipe, name)
-        stage = cls(recipe, handed)
-        del handed
-        with FlopCounterMode(display=False) as counter:
-            stage.update(1, _batches(stage))
-        return Rehearsed(name, int(counter.get_total_flops()), held.now)
+    with Contentless(allow_non_fake_inputs=True):
+        handed = _handed(cut, name)  # in main memory, as results are that were read
+        ledger = Ledger(tensor for weights in handed.values() for tensor in weights.values())
+        with ledger:
+            stage = cls(cut, handed)
+            stage.state()  # moments as they are after an update
+            standing = _begin(ledger)
+            batch = _batch(stage)
+            ready, making, encoding = ledger.now - standing, ledger.peak - ledger.now, ledger.flops
+            _begin(ledger)
+            if isinstance(stage, _GivenPairs):
+                stage.batch = batch
+            stage.update(1, repeat(batch))
+    flops = ledger.flops + encoding * batches(name, cut) * stage.parts
+    return Rehearsed(
+        stage=name,
+        flops=flops * parts // stage.parts,
+        standing=standing,
+        peak=ledger.peak + ready * (AHEAD + parts - 2) + making,
+    )
+
+
+def _begin(ledger: Ledger) -> int:
+    """Count anew; returns the bytes that are there."""
+    ledger.peak, ledger.flops = ledger.now, 0
+    return ledger.now
+
+
+def _cut(recipe: Recipe, name: str) -> tuple[Recipe, int]:
+    """The recipe with a batch of few parts, and how many there were."""
+    settings = recipe.stage(name)
+    at_once = settings.micro_batch or settings.batch
+    fields: dict[str, Any] = {name: replace(settings, batch=min(settings.batch, PARTS * at_once))}
+    return replace(recipe, **fields), settings.batch // at_once
 
 
 def _handed(recipe: Recipe, name: str) -> dict[str, dict[str, Tensor]]:
@@ -111,21 +117,32 @@ def _handed(recipe: Recipe, name: str) -> dict[str, dict[str, Tensor]]:
     return start | {needed: made(recipe.adapters) for needed in needs}
 
 
-def _batches(stage: Stage) -> Iterator[Batch]:
-    """Parts of batches."""
-    s, config = stage.common, stage.student.config
+@torch.no_grad()
+def _batch(stage: Stage) -> Batch:
+    """A part of a batch, as `prepare` makes it of pictures."""
+    s, family = stage.common, family_of(stage.student.config)
     count = len(stage.world.slots(s.batch, stage.parts, 0))
-    size, side = (SCALE * s.patch,) * 2, s.patch // CELL
-    moves = s.frames - 1 if family_of(config).in_pixels else 0
-    while True:
-        condition: Seen = blank_condition(stage.encoder, count, s.frames, s.patch)
-        yield Batch(
-            condition,
-            torch.rand(count, family_of(config).latents(s.frames), config.latent_channels, side, side),
-            torch.ones(count, dtype=torch.long),
-            torch.ones(count),
-            torch.rand(count, moves, 2, *size),
-            torch.rand(count, moves, *size),
-            range(count),
-            steady=family_of(config).steady,
-        )
+    size = (SCALE * s.patch,) * 2
+    moves = s.frames - 1 if family.in_pixels else 0
+    hr = torch.rand(count, s.frames, 3, *size)
+    condition: Seen = stage.encoder.condition(torch.rand(count, s.frames + 2, 3, s.patch, s.patch))
+    return Batch(
+        condition,
+        stage.encoder.encode(hr, condition),
+        torch.ones(count, dtype=torch.long),
+        torch.ones(count),
+        torch.rand(count, moves, 2, *size),
+        torch.rand(count, moves, *size),
+        range(count),
+        pictures=hr if stage.pictures else None,
+        steady=family.steady,
+    )
+
+
+def describe(recipe: Recipe) -> Iterator[str]:
+    """A line per stage, as each is done: what it takes without contents, and what the plan says."""
+    for name in recipe.stages:
+        found, plan = rehearsed(recipe, name), stage_plan(recipe, name)
+        memory = f"{found.peak / GIGA:.1f} GB at most, {found.standing / GIGA:.1f} GB between updates"
+        apart = f"FLOPs {plan.flops / found.flops - 1:+.1%}, memory {plan.memory.total / found.peak - 1:+.1%}"
+        yield f"{name}, one update without contents: {amount(found.flops)}FLOP, {memory}; the plan: {apart}"

@@ -179,8 +179,10 @@ class Stage(ABC):
         return upscale(generator, sample.lr)
 
     def autocast(self, enabled: bool = True) -> AbstractContextManager[None]:
-        """bfloat16 inside networks, if the recipe wants it."""
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.recipe.bf16 and enabled)
+        """bfloat16 inside networks, if the recipe wants it. Where blocks are computed again, and weights cast again with
+        them, no casts are kept until the pass is over: they would be half the weights' size for nothing."""
+        kind, half = self.world.device.type, self.recipe.bf16 and enabled
+        return torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=not self.recipe.recompute)
 
     # -- state ------------------------------------------------------------------------------------------------------
 

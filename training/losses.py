@@ -98,14 +98,15 @@ def structure_loss(x: Tensor, truth: Tensor) -> Tensor:
         pair = F.avg_pool2d(pair, 2) if halving else pair
         if min(pair.shape[-2:]) < 2 * WINDOW:
             break
-        d = frames_structure(pair[:, :1], pair[:, 1:]).unflatten(0, x.shape[:2]).flatten(1)
+        d = frames_structure(pair[:, :1], pair[:, 1:]).reshape(len(x), -1)
         total = total + mean * d.mean(1) + worst * d.square().square().mean(1).add(1e-12).pow(0.25)
     return total.pow(STRUCTURE_POWER).mean()
 
 
 def frames_structure(x: Tensor, y: Tensor) -> Tensor:
     """d of `structure_loss` for each window of (n 1 h w), 0 or more: (n 1 h/2−2 w/2−2)."""
-    mean_x, mean_y, xx, yy, xy = window_means(torch.cat((x, y, x * x, y * y, x * y), dim=1)).split(1, dim=1)
+    means = window_means(torch.cat((x, y, x * x, y * y, x * y), dim=1))
+    mean_x, mean_y, xx, yy, xy = (means[:, n : n + 1] for n in range(5))
     shared, spread = xy - mean_x * mean_y, xx - mean_x.square() + yy - mean_y.square()
     likeness = (2 * shared + STRUCTURE_FLOOR) / (spread + STRUCTURE_FLOOR)
     return F.relu(1 - (1 - (mean_x - mean_y).square()) * likeness)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,8 @@ def overview(run: Path, recipe: Mapping[str, Any], stages: Sequence[StageLog]) -
     missing = [name for name in (listed if isinstance(listed, list) else ()) if name not in there]
     notes = [f"{stage.name}: {text}" for stage in stages for text in findings(stage)]
     if missing:
-        notes.insert(0, f"Nothing is here yet of: {', '.join(map(str, missing))}.")
+        names = ", ".join(map(str, missing))
+        notes.insert(0, f"Nothing is here of: {names}. They are still to come, or came from another folder by --from.")
     return [
         html.heading(1, f"Training run {run.resolve().name}"),
         html.navigation([*(stage.name for stage in stages), *(["Recipe"] if recipe else [])]),
@@ -126,7 +127,21 @@ def ends(stages: Sequence[StageLog]) -> list[str]:
         rows = [("base resampler", [Cell(number(base_of(base, f"{kind}/{name}")), "") for name in names])]
         rows += [(stage, [cell(scores, kind, name) for name in names]) for stage, scores in last.items()]
         parts += [html.heading(3, f"LR: {kind}"), html.table(["", *map(title, names)], rows)]
+    if not same_base(last.values()):
+        parts.append(html.paragraph("Stages were measured on different clips: compare their gains, not their values."))
     return [*parts, html.paragraph("Small: the gain over the base resampler on the same clips.", quiet=True)]
+
+
+def same_base(evaluations: Iterable[Mapping[str, float]]) -> bool:
+    """Whether the base resampler measures the same in all: then they are of the same clips."""
+    known: dict[str, float] = {}
+    for scores in evaluations:
+        found = {key: base_of(scores, key) for key in scores if not key.startswith("+")}
+        shared = [key for key, value in found.items() if math.isfinite(value) and key in known]
+        if any(not math.isclose(found[key], known[key], rel_tol=1e-4, abs_tol=1e-4) for key in shared):
+            return False
+        known |= {key: value for key, value in found.items() if math.isfinite(value)}
+    return True
 
 
 def section(stage: StageLog, recipe: Mapping[str, Any], pictures: str) -> list[str]:

@@ -120,7 +120,7 @@ def test_losses_in_pixels_count_by_their_weight(name: str, term: str) -> None:
     batch = one_batch()
     found = []
     for weight in (0.0, 1.0, 2.0):
-        work = stage(name, recipe(**{name: {"temporal": 0.0, "consistency": 0.0, term: weight}}))
+        work = stage(name, recipe(**{name: {"temporal": 0.0, "consistency": 0.0, "structure": 0.0, term: weight}}))
         loss, figures = work.pixel_terms(batch.z0 + 0.1 * noise_for(batch, 0, "test"), batch)
         found.append(float(loss))
         assert found[-1] == pytest.approx(weight * figures.get(term, 0.0))

@@ -27,7 +27,9 @@ SMOKE = Recipe(
     stages=SMALL_FAMILY,
     loss="robust",
     autoencoder=AutoencoderRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24, statistics=2),
-    regression=RegressionRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24, temporal=0.15, consistency=0.5),
+    regression=RegressionRecipe(
+        steps=4, learning_rate=1e-3, batch=2, patch=24, temporal=0.15, consistency=0.5, structure=2.0
+    ),
     teacher=TeacherRecipe(steps=4, learning_rate=1e-3, batch=2, patch=24, temporal=0.15, consistency=0.5),
     guided=GuidedRecipe(steps=3, learning_rate=3e-4, batch=2, patch=24, negative="soft"),
     progressive=ProgressiveRecipe(steps=2, learning_rate=3e-4, batch=2, patch=24, start_steps=4),
@@ -46,7 +48,9 @@ NANO_CPU = Recipe(
     model="nano",
     stages=SMALL_FAMILY,
     loss="robust",
-    regression=RegressionRecipe(steps=10000, learning_rate=1.5e-3, temporal=0.15, consistency=0.5, ema=0.998),
+    regression=RegressionRecipe(
+        steps=10000, learning_rate=1.5e-3, temporal=0.2, consistency=0.5, structure=2.0, ema=0.998
+    ),
     teacher=TeacherRecipe(
         steps=3000,
         learning_rate=8e-4,

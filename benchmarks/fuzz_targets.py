@@ -259,7 +259,8 @@ def _judge_files(words: list[str], code: int, text: str, new: set[str], folder: 
     """What may be left: the output of a run that says so, its finished segments, the report."""
     if parts := [name for name in new if name.endswith(".part")]:
         raise Fault(f"left behind: {parts[0]}")
-    segments = [name for name in new if ".duovsr" in name]
+    # A run that is refused may have locked a folder that was there before; that is no segment.
+    segments = [n for n in new if ".duovsr" in n and not (Path(n).name == "lock" and str(Path(n).parent) not in new)]
     if segments and (code == 0 or "segments are finished" not in text):
         raise Fault(f"segments left behind: {segments[0]}, code {code}")
     outputs = {name for name in new if ".duovsr" not in name and not (folder / name).is_dir()} - {"r.json"}

@@ -214,6 +214,8 @@ def test_empty_files_and_values_of_any_kind_can_be_damaged() -> None:
         ("left behind", 0, "", {".b.mkv.77.part"}),
         ("in spite of code 1", 1, "duovsr: a\n", {"b.mkv"}),
         ("segments left behind", 1, "duovsr: a\n", {".b.mkv.duovsr"}),
+        ("segments left behind", 1, "duovsr: a\n", {".b.mkv.duovsr", ".b.mkv.duovsr/lock"}),
+        ("segments left behind", 1, "duovsr: a\n", {".b.mkv.duovsr/000001.mkv"}),
     ],
 )
 def test_a_broken_promise_is_a_fault(what: str, code: int, text: str, new: set[str], tmp_path: Path) -> None:
@@ -234,6 +236,7 @@ def test_what_is_promised_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "b.preview.html").write_text("<html></html>\n")
     told = "preview  frames 0 to 19, in the middle\nestimate the whole job\ndone     b.preview.html\n"
     _judge([*words, "--preview", "1"], 0, told, {"b.preview.html"}, tmp_path)
+    _judge(words, 1, "duovsr: a sentence\n", {".b.mkv.duovsr/lock"}, tmp_path)  # the folder was there before
     _judge(words, 2, "Usage: duovsr upscale\n╭─ Error ─╮\n", set(), tmp_path)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from launched import Launched, duovsr, limited
 from test_cli import DUOVSR, Cli
 from test_video_reader import fast_start, interlaced
 from video_files import decoded, make_video
@@ -143,23 +142,16 @@ def test_a_failed_run_keeps_the_old_output(tmp_path: Path, tiny_model: Path, cli
     assert (tmp_path / "b.mkv").read_bytes() == b"old"
 
 
-def run_limited(arguments: list[Any], limit: int) -> subprocess.CompletedProcess[str]:
-    """The command in a process whose files may not grow beyond `limit` bytes."""
-    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0})); {1}"
-    call = "sys.argv = ['duovsr', *sys.argv[1:]]; from duovsr_vs.cli.main import main; main()"
-    command = [sys.executable, "-c", code.format(limit, call), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize("name", ["b.mkv", "b.mp4", "b.y4m", "%03d.png"])
 def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path, tiny_model: Path, name: str) -> None:
     source = make_video(tmp_path / "a.mkv", 12, size=(64, 48))
     target = tmp_path / "out"
     target.mkdir()
-    done = run_limited(["upscale", source, "-o", target / name, "--model", tiny_model], 20_000)
-    assert done.returncode == 1, done.stderr
-    assert "no space is left on the disk" in done.stderr
-    assert "Traceback" not in done.stderr
+    command = ["upscale", source, "-o", target / name, "--model", tiny_model]
+    code, said = Launched(limited, [20_000, *command], tmp_path / "said.txt").end()
+    assert code == 1, said
+    assert "no space is left on the disk" in said
+    assert "Traceback" not in said
     assert list(target.iterdir()) == []
 
 
@@ -170,10 +162,10 @@ def test_a_full_file_system_is_said_and_nothing_is_left(tmp_path: Path, tiny_mod
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", target], capture_output=True).returncode:
         pytest.skip("no mount here")
     try:
-        command = [*DUOVSR, "upscale", source, "-o", target / "b.mkv", "--model", tiny_model, "--crf", "1"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert (done.returncode, list(target.iterdir())) == (1, [])
-        assert "no space is left on the disk" in done.stderr
+        command = ["upscale", source, "-o", target / "b.mkv", "--model", tiny_model, "--crf", "1"]
+        code, said = Launched(duovsr, command, tmp_path / "said.txt").end()
+        assert (code, list(target.iterdir())) == (1, [])
+        assert "no space is left on the disk" in said
     finally:
         subprocess.run(["umount", target], check=True)
 
@@ -192,18 +184,16 @@ def test_an_interrupted_run_leaves_nothing_and_ends_with_130(
 ) -> None:
     source, target = make_video(tmp_path / "a.mkv", 500, size=(320, 240)), tmp_path / "out"
     target.mkdir()
-    command = [*DUOVSR, "upscale", source, "-o", target / "b.mkv", "--model", tiny_model]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts) as running:
-        assert running.stderr is not None
+    command = ["upscale", source, "-o", target / "b.mkv", "--model", tiny_model]
+    with Launched(duovsr, command, tmp_path / "said.txt") as running:
         deadline = time.monotonic() + 60
         while not list(target.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(after)
         running.send_signal(sent)
-        _, err = running.communicate(timeout=60)
-    assert running.returncode == 130, err
-    assert "interrupted" in err
-    assert "Traceback" not in err
+        assert running.wait(60) == 130, running.text()
+    assert "interrupted" in running.text()
+    assert "Traceback" not in running.text()
     assert list(target.iterdir()) == []
 
 

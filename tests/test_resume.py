@@ -8,7 +8,7 @@ import queue
 import random
 import shutil
 import signal
-import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_cli import DUOVSR, Cli
-from test_cli_refusals import listen_to_interrupts, run_limited
+from launched import Launched, duovsr, limited
+from test_cli import Cli
 from test_video_reader import packet_spans
 from video_files import decoded, make_video, picture, planes, times
 
@@ -80,22 +80,20 @@ def killed(film: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
     """A folder in which a run was killed after its second segment."""
     at = tmp_path_factory.mktemp("killed")
     source = shutil.copy(film, at / "a.mkv")
-    command = [*DUOVSR, "upscale", source, "-o", at / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    command = ["upscale", source, "-o", at / "b.mkv", "--model", tiny_model, "--segment", "8"]
     kill_at(command, lambda: (at / ".b.mkv.duovsr" / "000001.json").exists())
     assert not (at / "b.mkv").exists()
     return at
 
 
-def kill_at(command: list[Any], moment: Callable[[], bool], sent: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
-    """Run until `moment` is there, send a signal, wait; the exit code and stderr."""
-    with subprocess.Popen(
-        list(map(str, command)), stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_interrupts
-    ) as running:
-        deadline = time.monotonic() + 120
+def kill_at(arguments: list[Any], moment: Callable[[], bool], sent: signal.Signals = signal.SIGKILL) -> tuple[int, str]:
+    """Run `duovsr` until `moment` is there, send a signal, wait; the exit code and what it has said."""
+    with tempfile.TemporaryDirectory() as place, Launched(duovsr, arguments, Path(place) / "said.txt") as running:
+        deadline = time.monotonic() + 240
         while not moment() and running.poll() is None and time.monotonic() < deadline:
             time.sleep(0.001)
         running.send_signal(sent)
-        return running.wait(60), running.communicate()[1]
+        return running.wait(60), running.text()
 
 
 @pytest.fixture
@@ -135,7 +133,7 @@ def test_a_part_is_resumed_like_a_whole(tmp_path: Path, film: Path, tiny_model: 
     assert upscale(requested(film, tmp_path / "b.mkv", tiny_model, **part)) == 0
     assert 30 < len(decoded(tmp_path / "b.mkv")) < 42
     source = shutil.copy(film, tmp_path / "a.mkv")
-    command = [*DUOVSR, "upscale", source, "-o", tmp_path / "c.mkv", "--model", tiny_model, "--segment", "8"]
+    command = ["upscale", source, "-o", tmp_path / "c.mkv", "--model", tiny_model, "--segment", "8"]
     command += ["--start", "5", "--frames", "00:00:01.5"]
     kill_at(command, lambda: (tmp_path / ".c.mkv.duovsr" / "000002.json").exists())
     assert upscale(requested(Path(source), tmp_path / "c.mkv", tiny_model, resume=True, **part)) == 0
@@ -286,7 +284,7 @@ def test_an_interrupt_keeps_finished_segments_and_says_so(
     tmp_path: Path, film: Path, tiny_model: Path, sent: signal.Signals
 ) -> None:
     folder = tmp_path / ".b.mkv.duovsr"
-    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    command = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
     code, err = kill_at(command, lambda: (folder / "000001.json").exists(), sent)
     assert code == 130, err
     assert "of 7 segments are finished; the same command with --resume goes on" in err
@@ -298,9 +296,10 @@ def test_an_interrupt_keeps_finished_segments_and_says_so(
 @pytest.mark.slow
 def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, film: Path, whole: bytes, tiny_model: Path) -> None:
     command = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
-    done = run_limited(command, len(whole) // 2)  # the segments are smaller, the joined file is not
-    assert done.returncode == 1, done.stderr
-    assert "no space is left on the disk; 7 of 7 segments are finished" in done.stderr
+    limit = len(whole) // 2  # the segments are smaller, the joined file is not
+    code, said = Launched(limited, [limit, *command], tmp_path.with_suffix(".txt")).end()
+    assert code == 1, said
+    assert "no space is left on the disk; 7 of 7 segments are finished" in said
     assert upscale(requested(film, tmp_path / "b.mkv", tiny_model, resume=True)) == 0
     assert (tmp_path / "b.mkv").read_bytes() == whole
 
@@ -360,15 +359,15 @@ def test_a_lost_worker_is_replaced_and_an_interrupt_ends_all(
     tmp_path: Path, film: Path, whole: bytes, tiny_model: Path
 ) -> None:
     folder = tmp_path / ".b.mkv.duovsr"
-    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    command = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
     command += ["--workers", "2"]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, preexec_fn=listen_to_interrupts) as running:
+    with Launched(duovsr, command, tmp_path.with_suffix(".txt")) as running:
         wait_for(lambda: len(children(running.pid)) == 2)
         os.kill(children(running.pid)[0], signal.SIGKILL)
         assert running.wait(120) == 0
     assert (tmp_path / "b.mkv").read_bytes() == whole
     (tmp_path / "b.mkv").unlink()
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, preexec_fn=listen_to_interrupts) as running:
+    with Launched(duovsr, command, tmp_path.with_suffix(".txt")) as running:
         wait_for(lambda: any(folder.glob("*.part")))
         workers = children(running.pid)
         running.send_signal(signal.SIGINT)
@@ -386,9 +385,9 @@ def wait_for(moment: Callable[[], bool]) -> None:
 
 @pytest.mark.slow
 def test_workers_end_with_the_process_that_gave_them_orders(tmp_path: Path, film: Path, tiny_model: Path) -> None:
-    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
+    command = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8"]
     command += ["--workers", "2"]
-    with subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE) as running:
+    with Launched(duovsr, command, tmp_path.with_suffix(".txt")) as running:
         wait_for(lambda: len(children(running.pid)) == 2)
         workers = children(running.pid)
         running.kill()
@@ -499,7 +498,7 @@ def test_images_are_resumed_and_even_their_moving_is(tmp_path: Path, tiny_model:
     wanted = {p.name.removeprefix("whole"): p.read_bytes() for p in tmp_path.glob("whole*.png")}
     target = ["-o", tmp_path / "out" / "%04d.png", "--segment", 8]
     folder = tmp_path / "out" / "._04d.png.duovsr"
-    command = [*DUOVSR, *map(str, [*common, *target])]
+    command = [*common, *target]
     kill_at(command, lambda: (folder / "000000.json").exists())
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [folder.name]
     assert cli(*common, *target, "--resume")[0] == 0
@@ -518,7 +517,7 @@ def test_kill_at_random_moments_again_and_again_changes_nothing(
     tmp_path: Path, film: Path, whole: bytes, tiny_model: Path, workers: int
 ) -> None:
     chance = random.Random(workers)
-    command = [*DUOVSR, "upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8", "--resume"]
+    command = ["upscale", film, "-o", tmp_path / "b.mkv", "--model", tiny_model, "--segment", "8", "--resume"]
     command += ["--workers", str(workers)]
     folder, kills = tmp_path / ".b.mkv.duovsr", 0
     for _ in range(6 // workers):
@@ -535,7 +534,7 @@ def test_kill_at_random_moments_again_and_again_changes_nothing(
         if (tmp_path / "b.mkv").exists():
             break
     assert kills >= 1
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, said = Launched(duovsr, command, tmp_path.with_suffix(".txt")).end()
+    assert code == 0, said
     assert (tmp_path / "b.mkv").read_bytes() == whole
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.mkv"]

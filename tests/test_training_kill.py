@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from launched import Launched, trainer
 from safetensors.torch import load_file
 from training_files import SMOKE, make_pack, same
 
-ROOT = Path(__file__).parents[1]
 PATIENCE = 300
 """Seconds that a stage may take to come to its next update, on a machine that is busy with other things."""
 STAGES = SMOKE.stages
@@ -31,30 +28,22 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_pack(tmp_path_factory.mktemp("films"))
 
 
-def start(command: str, packed: Path, out: Path, *overrides: str) -> subprocess.Popen[str]:
-    """`python -m training` on one thread, so that two processes compute the same bits."""
-    arguments = [command, "--recipe", "smoke", "--data", str(packed), "--out", str(out), *LENGTHS, *overrides]
-    with (out.parent / f"{out.name}.txt").open("a") as said:
-        return subprocess.Popen(
-            [sys.executable, "-m", "training", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=said,
-            stderr=said,
-            text=True,
-        )
+def start(command: str, packed: Path, out: Path, *overrides: str) -> Launched:
+    """`python -m training` in a process of its own."""
+    arguments = [command, "--recipe", "smoke", "--data", packed, "--out", out, *LENGTHS, *overrides]
+    return Launched(trainer, arguments, out.parent / f"{out.name}.txt")
 
 
-def finish(process: subprocess.Popen[str], out: Path) -> None:
+def finish(process: Launched) -> None:
     code = process.wait(PATIENCE)
-    assert code == 0, (out.parent / f"{out.name}.txt").read_text()
+    assert code == 0, process.text()
 
 
 @pytest.fixture(scope="module")
 def straight(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nothing disturbed."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    finish(start("run", packed, out), out)
+    finish(start("run", packed, out))
     return out
 
 
@@ -65,11 +54,11 @@ def updates(out: Path, stage: str) -> list[int]:
     return [line["step"] for line in lines if "gradient" in line]
 
 
-def wait_for(process: subprocess.Popen[str], out: Path, stage: str, step: int) -> None:
+def wait_for(process: Launched, out: Path, stage: str, step: int) -> None:
     """Until the log of a stage holds an update."""
     end = time.monotonic() + PATIENCE
     while step not in updates(out, stage):
-        assert process.poll() is None, (out.parent / f"{out.name}.txt").read_text()
+        assert process.poll() is None, process.text()
         assert time.monotonic() < end, f"{stage} did not come to update {step}"
         time.sleep(0.005)
 
@@ -101,7 +90,7 @@ def test_a_run_that_is_killed_at_a_random_moment_of_every_stage_ends_bit_equal(
         assert process.wait(PATIENCE) == -signal.SIGKILL
         unfinished += not (out / stage / "result.safetensors").exists()
     assert unfinished == len(STAGES)
-    finish(start("run", packed, out), out)
+    finish(start("run", packed, out))
     assert_same_weights(out, straight)
     for stage in STAGES:
         assert updates(out, stage) == updates(straight, stage)  # what was done twice is logged once
@@ -119,11 +108,11 @@ def test_a_run_that_is_asked_to_stop_saves_at_once_and_goes_on_from_that_very_up
     assert process.wait(PATIENCE) == 128 + signal.SIGTERM
     (checkpoint,) = (out / "regression" / "checkpoints").iterdir()
     saved = int(json.loads((checkpoint / "facts.json").read_text())["step"])
-    said = (tmp_path / "run.txt").read_text()
+    said = process.text()
     assert f"stopped at update {saved} of regression and saved" in said and "Traceback" not in said
     assert saved == max(updates(out, "regression")) < max(updates(straight, "regression"))
     before = (out / "regression" / "log.jsonl").read_text().splitlines()
-    finish(start("regression", packed, out, *often), out)
+    finish(start("regression", packed, out, *often))
     after = (out / "regression" / "log.jsonl").read_text().splitlines()
     assert after[: len(before)] == before  # no update was done twice
     assert updates(out, "regression") == updates(straight, "regression")

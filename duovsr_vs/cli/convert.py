@@ -1,20 +1,27 @@
-"""`duovsr models convert`: Wan2.1-T2V-1.3B's public files to one model file of `base`."""
+"""`duovsr models convert`: Wan2.1-T2V-1.3B's public files, or a trained `base` and a light pair, to one model file."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import OptionError
+from ..model.registry import in_bytes, stages_of
 from .exits import guarded
+
+if TYPE_CHECKING:
+    from ..model.wan.convert import Converted
 
 TYPES = ("auto", "bfloat16", "float16", "float32")
 
 Transformer = Annotated[
     Path,
-    typer.Option(help="Wan2.1-T2V-1.3B: .safetensors file, folder, or index of shards.", show_default=False),
+    typer.Option(
+        help="Wan2.1-T2V-1.3B: .safetensors file, folder, or index of shards; or a trained model of base.",
+        show_default=False,
+    ),
 ]
 Vae = Annotated[
     Path | None, typer.Option(help="Wan2.1's VAE (default: in the transformer's file or folder).", show_default=False)
@@ -44,24 +51,32 @@ def convert_command(
     full_attention: Full = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Make a model file of `base` from Wan2.1-T2V-1.3B's public files, to be trained."""
+    """Make a model of `base` from Wan2.1-T2V-1.3B's public files, to be trained; or `base-fast` from one that was."""
     with guarded():
         _refuse(output, dtype, overwrite, [path for path in (transformer, vae, embedding, light) if path])
         import torch
 
-        from ..model.registry import in_bytes
         from ..model.wan.convert import Sources, convert
 
         sources = Sources(transformer=transformer, autoencoder=vae, embedding=embedding, light=light)
         kind = None if dtype == "auto" else getattr(torch, dtype)
         made = convert(sources, output, kind, windowed=not full_attention)
         print(f"{output}: {made.config.name}, {in_bytes(output.stat().st_size)}, {made.hash}")
-        for name in ("from", "weights", "context", "licence"):
+        _tell(made, output)
+
+
+def _tell(made: Converted, output: Path) -> None:
+    """Where the model comes from, and what to do with it."""
+    for name in ("from", "weights", "context", "light", "licence"):
+        if name in made.provenance:
             print(f"{name:<8} {made.provenance[name]}")
-        print(f"stages   {made.provenance['stages'][0]}")
-        print("next     it is of no use before it is trained for upscaling:")
-        text = " --model base-text" if made.config.transformer.text else ""
-        print(f"         python -m training run --recipe paper{text} --data DIR --from {output}")
+    print(f"stages   {stages_of(made.provenance)}")
+    if made.is_trained:
+        print(f"next     duovsr upscale IN -o OUT --model {output}")
+        return
+    print("next     it is of no use before it is trained for upscaling:")
+    text = " --model base-text" if made.config.transformer.text else ""
+    print(f"         python -m training run --recipe paper{text} --data DIR --from {output}")
 
 
 def _refuse(output: Path, dtype: str, overwrite: bool, sources: list[Path]) -> None:

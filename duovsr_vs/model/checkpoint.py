@@ -146,18 +146,29 @@ def load(path: Path, detail: float | None = None, ops: ModuleType | Any = nn) ->
     facts = describe(path)
     config = checked(path, config_of(json.dumps(facts["config"])))
     tensors = read_tensors(path)
+    found = check_hash(path, facts, config, tensors)
+    weights, position = blend(path, config, tensors, detail)
+    check_weights(path, config, weights, ops)
+    generator = filled(config, weights, ops)
+    return LoadedModel(generator.eval().requires_grad_(False), config, found, position, facts["provenance"])
+
+
+def check_hash(path: Path, facts: Mapping[str, Any], config: AnyConfig, tensors: Mapping[str, Tensor]) -> str:
+    """The hash of a file's contents, which are read once; ModelError where it is not what the header says."""
     found = model_hash(tensors, config.to_json())
     if facts["hash"] not in (None, found):
         raise ModelError(f"{path} is damaged: its contents do not match its hash; fetch or export it again")
-    weights, position = blend(path, config, tensors, detail)
+    return found
+
+
+def check_weights(path: Path, config: AnyConfig, weights: Mapping[str, Tensor], ops: ModuleType | Any = nn) -> None:
+    """ModelError where a set of weights is not the one that the configuration speaks of."""
     if config.layers > len(weights):
         raise ModelError(
             f"{path} does not fit its own configuration: it has fewer tensors than blocks; export it again"
         )
     with torch.device("meta"):  # without memory: the configuration may ask for any amount of it
         check_fit(path, generator_of(config, ops), weights)
-    generator = filled(config, weights, ops)
-    return LoadedModel(generator.eval().requires_grad_(False), config, found, position, facts["provenance"])
 
 
 def filled(config: AnyConfig, weights: Mapping[str, Tensor], ops: ModuleType | Any = nn) -> Generator | WanGenerator:

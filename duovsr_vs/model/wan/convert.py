@@ -1,6 +1,7 @@
 """Wan2.1-T2V-1.3B's public files to one model file of `base`: the same weights, and channels for the LR that are zero.
 
-Until it is trained it makes what it was released for, and does not look at the LR.
+Until it is trained it makes what it was released for, and does not look at the LR. Or a model file of `base` with its
+transformer as it is, and a light pair or another autoencoder put into it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from ...errors import ModelError
 from ..checkpoint import DETAILED, misfits, read_tensors, save
 from ..registry import read_header
 from .autoencoder import WanAutoencoder
-from .config import BASE, LATENT_CHANNELS, BaseConfig, TransformerConfig
+from .config import BASE, LATENT_CHANNELS, BaseConfig, LightConfig, TransformerConfig
 from .embedding import read_embedding
-from .files import Weights, public_place, read
+from .files import Weights, already, public_place, read
 from .fp8 import is_scaled, multiplied_out
 from .keys import Part, holds, original, refuse_others, without_prefix
 from .light import LightDecoder, LightEncoder
+from .ours import config_of_ours, parts_of_ours, refuse_contradictions, told_of_ours, told_of_pair
 from .sizes import autoencoder_config, light_config, transformer_config
 from .transformer import WanTransformer
 
@@ -39,9 +41,9 @@ class Sources:
     """Files to make a model from."""
 
     transformer: Path
-    """A safetensors file, a folder, or an index of shards."""
+    """A safetensors file, a folder, or an index of shards; or a model file of `base`."""
     autoencoder: Path | None = None
-    """Likewise; None: in the transformer's file or folder."""
+    """Likewise, but no model file; None: in the transformer's file or folder."""
     embedding: Path | None = None
     """Embeddings of a text; None: learned tokens, random at first."""
     light: Path | None = None
@@ -62,14 +64,41 @@ class Converted:
     hash: str
     provenance: dict[str, Any]
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether its transformer went through a stage of ours."""
+        stages = self.provenance.get("stages")
+        return isinstance(stages, list) and any(isinstance(stage, dict) for stage in stages)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What a file is written from."""
+
+    config: BaseConfig
+    parts: dict[str, dict[str, Tensor]]
+    told: dict[str, Any]
+
 
 def convert(sources: Sources, output: Path, dtype: torch.dtype | None = None, windowed: bool = True) -> Converted:
     """Write the model file whole or not at all; an existing one is replaced.
 
-    dtype: of all weights, None: each part's own (8-bit floats become bfloat16).  windowed: attention in windows.
-    ModelError names the file that is missing, of another model, or not whole.
+    dtype: of all weights, None: each part's own (8-bit floats become bfloat16).  windowed: attention in windows; a
+    model file of ours keeps what it has.
+    ModelError names the file that is missing, of another model, or not whole. OptionError: an option contradicts it.
     """
-    file = read(sources.transformer, "transformer")
+    file = read(sources.transformer, "transformer", ours=True)
+    make = _from_ours if file.is_ours else _from_wans
+    made = make(sources, file, dtype, windowed)
+    told = made.told | {"weights": ", ".join(f"{part} {_facts(own)}" for part, own in made.parts.items())}
+    if sources.light is not None:
+        told["light"] = told_of_pair(sources.light)
+    state = {f"{part}.{name}": tensor for part, own in made.parts.items() for name, tensor in own.items()}
+    return Converted(made.config, save(output, made.config, {DETAILED: state}, told), told)
+
+
+def _from_wans(sources: Sources, file: Weights, dtype: torch.dtype | None, windowed: bool) -> _Made:
+    """Of public files."""
     with named(file.path):
         transformer, weights = _transformer(file, dtype)
     parts = _autoencoder(_autoencoder_file(sources, file), dtype) | _light(sources.light, dtype)
@@ -81,12 +110,32 @@ def convert(sources: Sources, output: Path, dtype: torch.dtype | None = None, wi
         "stages": [UNKNOWN if transformer.condition_channels else UNTRAINED],
         "licence": LICENCE,
         "from": ", ".join(path.name for path in sources.files),
-        "weights": ", ".join(f"{part} {_facts(own)}" for part, own in parts.items()),
         "context": f"{context.shape[1]} tokens, "
         + (f"of {sources.embedding.name}" if sources.embedding else "random until they are trained"),
     }
-    state = {f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()}
-    return Converted(config, save(output, config, {DETAILED: state}, told), told)
+    return _Made(config, parts, told)
+
+
+def _from_ours(sources: Sources, file: Weights, dtype: torch.dtype | None, windowed: bool) -> _Made:
+    """Of a model file of `base`: its parts, and what is given beside it in their place."""
+    with named(file.path):
+        config = config_of_ours(file)
+    refuse_contradictions(file, config, sources.embedding, windowed)
+    if sources.light is None and sources.autoencoder is None:
+        raise already(file.path, ", or --light PAIR beside it here for base-fast")
+    found = _light(sources.light, dtype)
+    if sources.autoencoder is not None:
+        found |= _autoencoder(read(sources.autoencoder, "autoencoder"), dtype)
+    ours = parts_of_ours(file, config)
+    kept = {part: own for part, own in ours.parts.items() if part not in found}
+    if dtype is not None:
+        kept = {part: one_type(own, dtype) for part, own in kept.items()}
+    parts = kept | found
+    autoencoder = autoencoder_config(parts["autoencoder"]) if "autoencoder" in found else config.autoencoder
+    light = _pair_config(found) if "light_decoder" in found else config.light
+    name = _name(config.transformer, light is not None)
+    config = config.with_values(name=name, autoencoder=autoencoder, light=light)
+    return _Made(config, parts, told_of_ours(ours, [path.name for path in sources.files]))
 
 
 @contextmanager
@@ -100,18 +149,26 @@ def named(path: Path) -> Iterator[None]:
 
 def _config(transformer: TransformerConfig, windowed: bool, parts: Mapping[str, Mapping[str, Tensor]]) -> BaseConfig:
     """The configuration of what was put together."""
-    light = None
-    if "light_decoder" in parts:
-        light = light_config({f"{part}.{n}": t for part, own in parts.items() for n, t in own.items()})
-    name = "base" if light is None else "base-fast"
-    name = name if transformer.width == BASE.width else f"{name}-{transformer.width}"
+    light = _pair_config(parts) if "light_decoder" in parts else None
     window = BASE.attention_window if windowed else 0
     return BaseConfig(
-        name=f"{name}-text" if transformer.text else name,
+        name=_name(transformer, light is not None),
         transformer=replace(transformer, condition_channels=LATENT_CHANNELS, attention_window=window),
         autoencoder=autoencoder_config(parts["autoencoder"]) if "autoencoder" in parts else None,
         light=light,
     )
+
+
+def _name(transformer: TransformerConfig, is_fast: bool) -> str:
+    """`base`, `base-fast`, with the width where it is another than Wan's, and `-text`."""
+    name = "base-fast" if is_fast else "base"
+    name = name if transformer.width == BASE.width else f"{name}-{transformer.width}"
+    return f"{name}-text" if transformer.text else name
+
+
+def _pair_config(parts: Mapping[str, Mapping[str, Tensor]]) -> LightConfig:
+    """Of the light pair among parts."""
+    return light_config({f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()})
 
 
 def _facts(weights: Mapping[str, Tensor]) -> str:
@@ -183,7 +240,7 @@ def _light(path: Path | None, dtype: torch.dtype | None) -> dict[str, dict[str, 
                 f"the file holds no light pair (its tensors begin with {', '.join(sorted(tensors)[:3]) or 'nothing'}); "
                 "`python -m training run --recipe light` makes one"
             )
-        config = light_config({f"{part}.{name}": tensor for part, own in parts.items() for name, tensor in own.items()})
+        config = _pair_config(parts)
         with torch.device("meta"):
             empty = {"light_encoder": LightEncoder(config), "light_decoder": LightDecoder(config)}
         for part, own in parts.items():

@@ -43,16 +43,24 @@ class Weights:
     notes: dict[str, str]
     """The headers' own entries."""
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a model file of duovsr."""
+        return self.notes.get("format") == FORMAT
 
-def read(path: Path, part: Part) -> Weights:
-    """All tensors of a file, of a folder, or of what an index names. ModelError says what is wrong and what to take."""
+
+def read(path: Path, part: Part, ours: bool = False) -> Weights:
+    """All tensors of a file, of a folder, or of what an index names. ModelError says what is wrong and what to take.
+
+    ours: a lone file may be a model of duovsr.
+    """
     if not path.exists():
         raise ModelError(f"{path} does not exist; give {public_place(part)}")
     chosen = _in_folder(path, part) if path.is_dir() else path
     if chosen.name.endswith(INDEX):
         tensors, notes = _shards(chosen, part)
     else:
-        tensors, notes = _one(chosen, part)
+        tensors, notes = _one(chosen, part, ours and chosen == path)
     return Weights(path, tensors, notes)
 
 
@@ -78,8 +86,8 @@ def _pickle(path: Path, part: Part) -> ModelError:
     )
 
 
-def _one(path: Path, part: Part) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and notes of one safetensors file."""
+def _one(path: Path, part: Part, ours: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and notes of one safetensors file; one of duovsr's only where `ours` allows it."""
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -91,13 +99,18 @@ def _one(path: Path, part: Part) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise ModelError(f"{path} is a GGUF file, whose formats duovsr does not know; take {public_place(part)}")
     header = read_header(path)
     notes = header.get("__metadata__") or {}
-    if isinstance(notes, dict) and notes.get("format") == FORMAT:
-        raise ModelError(f"{path} is a model of duovsr already; give it to --model as it is")
+    if isinstance(notes, dict) and notes.get("format") == FORMAT and not ours:
+        raise already(path)
     _refuse_cut(path, header)
     try:
         return load_file(path), {str(name): str(note) for name, note in notes.items()}
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} is damaged ({error}); fetch it again") from error
+
+
+def already(path: Path, else_: str = "") -> ModelError:
+    """For a model of duovsr that nothing is to be done about. else_: what else may be given."""
+    return ModelError(f"{path} is a model of duovsr already; give it to --model as it is{else_}")
 
 
 def _refuse_cut(path: Path, header: Mapping[str, object]) -> None:

@@ -406,3 +406,10 @@ def test_a_stage_by_name_is_that_stage_and_refuses_another_recipe_in_one_line(
     assert main(["guided", *command(packed, out), "--guided.guidance", "2"]) == 1
     said, err = capsys.readouterr()
     assert not said and err.count("\n") == 1 and "another recipe" in err
+
+
+def test_results_can_be_read_by_whoever_reads_other_files(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    write_tensors(tmp_path / "result.safetensors", {"a": torch.zeros(2)}, {})
+    assert (tmp_path / "result.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "result.safetensors"]

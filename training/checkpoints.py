@@ -21,7 +21,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
-from duovsr_vs.errors import DuoVsrError
+from duovsr_vs.errors import DuoVsrError, ModelError
+from duovsr_vs.model.checkpoint import whole_or_not_at_all
 from training.distributed import World
 
 KEPT = 2
@@ -114,14 +115,14 @@ def _why(error: BaseException | None) -> str:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
-    """Replace a file at once, so that a stop leaves the old or the new one."""
-    part = path.with_name(path.name + ".part")
+    """Replace a file at once, so that a stop leaves the old or the new one; its rights are those of other files."""
     try:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, dict(facts))
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise TrainingError(f"{path} cannot be written ({error}); make room and give the same command again") from error
+        with whole_or_not_at_all(path) as part:
+            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, dict(facts))
+    except (OSError, ModelError) as error:
+        raise TrainingError(
+            f"{path} cannot be written ({error.__cause__ or error}); make room and give the same command again"
+        ) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

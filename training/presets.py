@@ -49,7 +49,7 @@ NANO_CPU = Recipe(
     stages=SMALL_FAMILY,
     loss="robust",
     regression=RegressionRecipe(
-        steps=10000, learning_rate=1.5e-3, temporal=0.2, consistency=0.5, structure=2.0, ema=0.998
+        steps=10000, learning_rate=1.5e-3, temporal=0.6, consistency=0.5, structure=2.0, ema=0.998
     ),
     teacher=TeacherRecipe(
         steps=3000,
@@ -65,22 +65,36 @@ NANO_CPU = Recipe(
         steps=250, learning_rate=3e-4, start_steps=4, temporal=0.15, consistency=0.5, ema=0.998
     ),
     dual_stream=DualStreamRecipe(
-        steps=300,
+        steps=700,
         learning_rate=3e-4,
         batch=4,
+        aux_per_student=2,
         matching=0.5,
         matching_end=0.3,
-        adversarial=0.2,
+        adversarial=0.3,
         feature=0.0125,
-        paired=1.0,
-        temporal=0.5,
+        paired=0.5,
+        temporal=0.4,
         consistency=0.5,
+        structure=1.0,
         high=0.6,
         start_blend=0.5,
         fake_learning_rate=3e-4,
         head_learning_rate=4e-4,
     ),
-    preference=PreferenceRecipe(steps=150, learning_rate=3e-5, pairs=200, temporal=0.15, consistency=0.5),
+    preference=PreferenceRecipe(
+        steps=150,
+        learning_rate=3e-5,
+        pairs=110,
+        temporal=0.3,
+        consistency=0.5,
+        structure=1.0,
+        mixed=0.34,
+        rank_ssimulacra2=0.25,
+        rank_niqe=0.35,
+        rank_logit=0.05,
+        rank_warp=0.15,
+    ),
 )
 """About three hours on two cores, no stage above an hour. Docs/LOG.md has the experiments behind the numbers."""
 

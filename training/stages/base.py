@@ -179,8 +179,8 @@ class Stage(ABC):
         return upscale(generator, sample.lr)
 
     def autocast(self, enabled: bool = True) -> AbstractContextManager[None]:
-        """bfloat16 inside networks, if the recipe wants it. Where blocks are computed again, and weights cast again with
-        them, no casts are kept until the pass is over: they would be half the weights' size for nothing."""
+        """bfloat16 inside networks, if the recipe wants it. Where blocks are computed again, and weights are cast again
+        with them, no casts are kept until the pass is over: half the weights' size for nothing."""
         kind, half = self.world.device.type, self.recipe.bf16 and enabled
         return torch.autocast(kind, torch.bfloat16, enabled=half, cache_enabled=not self.recipe.recompute)
 

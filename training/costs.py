@@ -340,10 +340,11 @@ class Rehearsal:
         return temporal_loss(error, self.flow, self.mask)
 
     def _structure(self, mode: Mode) -> Tensor:
+        """Of an error in pixels, which the temporal loss has made."""
         generator, condition = self._pixels
-        y = self._coefficients(mode)
-        truth = luma(enlarge(condition.base) + generator.pixels(y.detach(), condition))
-        return structure_loss(truth + luma(generator.pixels(y, condition)), truth)
+        with torch.no_grad():
+            truth = luma(enlarge(condition.base) + generator.pixels(self._coefficients("forward"), condition))
+        return structure_loss(truth + luma(self._input(self._hr(), mode)), truth)
 
     def _miss(self, mode: Mode) -> Tensor:
         generator, condition = self._pixels

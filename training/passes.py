@@ -70,12 +70,12 @@ def _has_pixels(settings: StageRecipe) -> bool:
 
 
 def _in_pixels(settings: StageRecipe) -> Iterator[Pass]:
-    if settings.temporal > 0:
-        yield Pass("temporal", "through", 1, "flicker is seen in pixels", full=True)
+    if settings.temporal > 0 or settings.structure > 0:
+        yield Pass("temporal", "through", 1, "flicker and structure are seen in pixels, of one error", full=True)
     if settings.consistency > 0:
         yield Pass("consistency", "through", 1, "what the output, shrunk, misses of the LR", full=True)
     if settings.structure > 0:
-        yield Pass("structure", "through", 1, "structure and contrast are seen in pixels", full=True)
+        yield Pass("structure", "through", 1, "structure and contrast beside the truth's", full=True)
 
 
 def _autoencoder(recipe: Recipe) -> Iterator[Pass]:

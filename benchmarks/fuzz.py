@@ -26,6 +26,7 @@ from typing import Any
 import environment
 from arguments import RESULTS
 from child import variables
+from fuzz_worker import MAKING
 from tables import table
 
 HERE = Path(__file__).resolve().parent
@@ -95,6 +96,7 @@ class Worker:
 
     def __init__(self, corpus: Path, folder: Path, patience: float):
         self._patience = patience
+        self._making = folder / MAKING
         self._command = [sys.executable, str(HERE / "fuzz_worker.py"), str(corpus), str(folder)]
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()
@@ -118,8 +120,13 @@ class Worker:
         if line is None:
             code = self._process.wait()
             self.end()
+            made = not self._making.exists()
+            self._making.unlink(missing_ok=True)
             with lock:
-                found.add(case, "crash", f"the process ended with code {code}")
+                if made:
+                    found.add(case, "crash", f"the process ended with code {code}")
+                else:
+                    found.add(case, "not made", None)
             return
         with lock:
             found.add(case, **json.loads(line))

@@ -15,6 +15,7 @@ import fuzz_arguments
 import fuzz_models
 import fuzz_odd
 from fuzz_mutations import mutated
+from fuzz_worker import MAKING
 
 from duovsr_vs.cli.main import main
 from duovsr_vs.errors import DuoVsrError
@@ -80,11 +81,15 @@ def _damaged(chance: random.Random, corpus: Path, folder: Path) -> Path:
 
 
 def _odd(chance: random.Random, folder: Path) -> Path | None:
+    mark = folder.parent / MAKING
+    mark.touch()
     try:
         return fuzz_odd.make(folder, chance)
     except (av.FFmpegError, ValueError, OSError, OverflowError):
         path = next(folder.glob("odd.*"), None)
         return path if path is not None and path.stat().st_size else None
+    finally:
+        mark.unlink()
 
 
 def read(chance: random.Random, corpus: Path, folder: Path) -> str:

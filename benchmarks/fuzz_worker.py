@@ -14,6 +14,8 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+MAKING = "making"
+"""A file beside the input's folder while libav writes a strange video: if it dies of that, there was no input yet."""
 ADDRESS_SPACE = 24 * 2**30
 """Bytes that the process may reserve; a MemoryError is the answer to more, the machine is not to suffer."""
 

@@ -89,8 +89,9 @@ def test_a_manifest_that_says_nonsense_is_another_job(identity: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"stamps": [0, 2**63]}, {"durations": [1, -(2**70)]}, {"counters": {"redone": [1]}}, {"stamps": [0]}]
-)
+    "change", [{"stamps": [0, 2**63]}, {"durations": [1, -(2**70)]}, {"counters": {"redone": [1]}}, {"stamps": [0]},
+               {"order": ""}, {"order": {}}]
+)  # fmt: skip
 def test_a_record_that_cannot_be_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
     sound = asdict(Record(stamps=[0, 1], durations=[1, 1], order=[0, 1], counters={"redone": 0}))
     write_json(tmp_path / "a.json", sound)
@@ -247,6 +248,9 @@ for order in sys.stdin:
     kind, seed = order.split()
     if kind == "dies":
         os.abort()
+    if kind == "unmade":
+        open(os.path.join(sys.argv[2], "making"), "w").close()
+        os.abort()
     if kind == "hangs":
         time.sleep(100)
     print(json.dumps({"word": "read", "fault": None, "seconds": 0.1, "grown": int(seed)}), flush=True)
@@ -258,11 +262,13 @@ def test_crashes_hangs_and_growth_are_noticed_and_the_rest_goes_on(
 ) -> None:
     (tmp_path / "fuzz_worker.py").write_text(WORKER)
     monkeypatch.setattr(fuzz, "HERE", tmp_path)
-    kinds = ["fine", "dies", "fine", "hangs", "fine", "grows", "fine"]
+    (tmp_path / "worker0").mkdir()
+    kinds = ["fine", "unmade", "dies", "fine", "hangs", "fine", "grows", "fine"]
     todo = [fuzz.Case(kind, str(10**12 if kind == "grows" else n)) for n, kind in enumerate(kinds)]
     found = fuzz.try_all(todo, tmp_path, tmp_path, workers=1, patience=1.0)
     assert [one["kind"] for one in found.faults] == ["dies", "hangs", "grows"]
     words = ("the process ended with code -6", "no answer after", "the process grew by 1000.0 GB")
     assert all(one["fault"].startswith(said) for one, said in zip(found.faults, words, strict=True))
     assert found.counts["fine"]["read"] == 4
+    assert found.counts["unmade"] == {"not made": 1}
     assert not [thread for thread in islice(threading.enumerate(), 50) if thread.name.startswith("fuzz")]

@@ -44,6 +44,17 @@ def test_depth_and_subsampling_are_kept_without_a_note(output: str, source: str,
     assert (encoding.codec, encoding.pix_fmt, encoding.notes) == (codec, pix_fmt, ())
 
 
+@pytest.mark.parametrize(
+    ("asked", "encoder"),
+    [("hevc", "libx265"), ("h264", "libx264"), ("vp9", "libvpx-vp9"), ("av1", "libsvtav1")],
+)
+def test_the_name_of_a_format_means_its_encoder_with_all_that_holds_for_it(asked: str, encoder: str) -> None:
+    assert chosen("a.mkv", "yuv420p10le", codec=asked) == chosen("a.mkv", "yuv420p10le", codec=encoder)
+    for name in (asked, encoder) if encoder == "libx265" else ():
+        with pytest.raises(OptionError, match="libx265 takes no 32x32 frames; each side must be 64 or more"):
+            chosen("a.mkv", "yuv420p", (32, 32), codec=name)
+
+
 def test_rgb_stays_rgb_in_ffv1_and_becomes_444_in_709_elsewhere() -> None:
     rgb = ColourTags(0, full=True)
     for source, kept in (("gbrp", "bgr0"), ("gbrp10le", "gbrp10le"), ("gbrp16le", "gbrp16le")):

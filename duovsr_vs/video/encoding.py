@@ -128,7 +128,7 @@ def choose(
     if kind == "image":
         _refuse(kind, codec=codec, crf=crf)
         codec = _image_codec(output)
-    name = codec or default_codec(kind, source, tags, size)
+    name = _encoder(codec) if codec else default_codec(kind, source, tags, size)
     formats = _formats(name, size, wanted.alpha)
     if pix_fmt:
         chosen = _asked(pix_fmt, formats, name, size)
@@ -193,25 +193,28 @@ def _refuse(kind: str, **given: object) -> None:
             raise OptionError(f"--{name.replace('_', '-')} has no meaning here: {what}")
 
 
+def _encoder(codec: str) -> str:
+    """The encoder of a name that may be a format's: hevc is libx265, whose limits and defaults then hold. Raises
+    OptionError."""
+    try:
+        found = av.Codec(codec, "w")
+    except (av.FFmpegError, ValueError):
+        found = None
+    if found is not None and found.type == "video":
+        return found.name
+    usual = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
+    known = ", ".join(c for c in usual if c in av.codecs_available)
+    raise OptionError(f"--codec {codec}: there is no such video encoder; usual ones are {known}")
+
+
 def _formats(codec: str, size: tuple[int, int], alpha: bool) -> list[str]:
     """Pixel formats of an encoder that this package can fill, plain planar ones first. Raises OptionError.
 
     alpha: those with alpha count, too.
     """
-    if min(size) < SMALLEST.get(codec, 0):
-        least = SMALLEST[codec]
+    if min(size) < (least := SMALLEST.get(codec, 0)):
         raise OptionError(f"--codec {codec} takes no {size[0]}x{size[1]} frames; each side must be {least} or more")
-    try:
-        found = av.Codec(codec, "w")
-    except (av.FFmpegError, ValueError):
-        found = None
-    if found is None or found.type != "video":
-        known = [
-            c
-            for c in ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
-            if c in av.codecs_available
-        ]
-        raise OptionError(f"--codec {codec}: there is no such video encoder; usual ones are {', '.join(known)}")
+    found = av.Codec(codec, "w")
     names = []
     for fmt in found.video_formats or []:
         try:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,9 @@ class Record:
             record = cls(**facts)
             record.files = [(str(name), int(size), str(digest)) for name, size, digest in record.files]
             frames = len(record.stamps)
-            lists = [*record.stamps, *record.durations, *record.order]
-            sound = all(type(n) is int and -(2**63) <= n < 2**63 for n in lists) and len(record.durations) == frames
+            lists = (record.stamps, record.durations, record.order)
+            sound = all(type(numbers) is list for numbers in lists) and len(record.durations) == frames
+            sound = sound and all(type(n) is int and -(2**63) <= n < 2**63 for n in chain(*lists))
             whole = sorted(record.order) == list(range(frames)) or not record.order
             counted = isinstance(record.counters, dict) and all(type(n) is int for n in record.counters.values())
             return record if sound and whole and counted else None

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import random_weights
 from data_clips import film, save_video
 from safetensors.torch import load_file
 from training_files import SMOKE, make_pack, same
 
+from duovsr_vs.model.family import PRESETS
 from training.__main__ import in_words, main
 from training.checkpoints import Checkpoints, TrainingError, read_facts, write_tensors
 from training.data.sources import DataError
@@ -228,12 +230,13 @@ def test_what_differs_between_two_recipes_is_named_and_fields_at_their_default_d
     assert differing("of an older version", fingerprint(other, "guided")) == ""
 
 
-def test_weights_of_another_architecture_are_refused_with_the_difference(
-    packed: Path, finished: tuple[Path, list[str]], tmp_path: Path
-) -> None:
-    start = finished[0] / "regression" / RESULT
-    run = Run(replace(RECIPE, model="toy"), packed, tmp_path, lambda _: None, start=start)
-    with pytest.raises(TrainingError, match=r"another architecture than toy: .* is .* there and .* in toy") as refused:
+def test_weights_of_another_architecture_are_refused_with_the_difference(packed: Path, tmp_path: Path) -> None:
+    start = tmp_path / "larger.safetensors"
+    write_tensors(start, random_weights(PRESETS["toy"], 0), {})
+    run = Run(RECIPE, packed, tmp_path, lambda _: None, start=start)
+    with pytest.raises(
+        TrainingError, match=r"another architecture than tiny: .* is .* there and .* in tiny"
+    ) as refused:
         run.stage("regression")
     assert "\n" not in str(refused.value)
 

@@ -87,6 +87,7 @@ def provenance(results: Results, stages: Sequence[str], clips: PackedClips) -> d
                 "stage": stage,
                 "updates": int(facts.get("steps", 0)),
                 "validation": _rounded(scores[-1]) if scores else {},
+                **{name: facts[name] for name in ("grown_from",) if name in facts},
             }
         )
     sources = sorted({(row.source, row.author, row.licence) for row in clips.rows})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 from duovsr_vs.engine.machine import machine_class
@@ -20,6 +21,7 @@ from training.samples import guidance_strip, strips
 from training.stages import CLASSES, build_stage
 from training.stages.base import START, Stage, Weights
 from training.stages.guided import Guided
+from training.start import smaller_start
 from training.stopping import at_once, later, stop_signals
 from training.validate import Validation
 from training.watch import Silent, Watcher
@@ -128,7 +130,14 @@ class Run:
             )
         if self.start is not None and (is_first or self.recipe.adapters):
             handed[START] = CLASSES[name].read_start(self.start, self.recipe)
+            if is_first and (smaller := self._grown_from):
+                self.say(f"{name}: begins with {smaller}, grown to {self.recipe.model}")
         return handed
+
+    @cached_property
+    def _grown_from(self) -> str:
+        """The smaller network whose weights the run starts from, and its updates; empty if there is none."""
+        return "" if self.start is None else smaller_start(self.start, self.recipe.model)
 
     def _resume(self, stage: Stage, checkpoints: Checkpoints, facts: Mapping[str, str]) -> int:
         """Updates that are done already; the stage is as it was after them."""
@@ -188,14 +197,21 @@ class Run:
         result, extras = stage.result(), stage.extras()
         if self.world.is_first:
             path = self.results.own(stage.name)
-            is_start = self.start is not None and stage.name == self.recipe.stages[0]
-            before = int(read_facts(self.start).get("steps", 0)) if is_start and self.start else 0
-            steps = {"steps": str(before + stage.steps), "weights": digest(result)}
+            steps = {**self._counted(stage), "weights": digest(result)}
             for name, tensors in extras.items():
                 write_tensors(path.with_name(f"{name}.safetensors"), tensors, facts)
             write_tensors(path, result, {**facts, **steps})
             Checkpoints(path.parent / "checkpoints", self.world).clear()
         self.world.barrier()
+
+    def _counted(self, stage: Stage) -> dict[str, str]:
+        """Updates that made a stage's result, those of its start included; of a start that was grown, what it was."""
+        if self.start is None or stage.name != self.recipe.stages[0]:
+            return {"steps": str(stage.steps)}
+        facts, smaller = read_facts(self.start), self._grown_from
+        known = {"grown_from": text} if (text := smaller or facts.get("grown_from", "")) else {}
+        before = 0 if smaller else int(facts.get("steps", 0))
+        return {"steps": str(before + stage.steps), **known}
 
 
 def _digests(handed: Mapping[str, Weights], with_start: bool) -> str:

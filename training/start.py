@@ -11,8 +11,9 @@ from duovsr_vs.errors import ModelError
 from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, GOLDEN
 from duovsr_vs.model.wan.config import BaseConfig
 from training.architecture import check_architecture
-from training.checkpoints import TrainingError, read_tensors
+from training.checkpoints import TrainingError, read_facts, read_tensors
 from training.families import config_of
+from training.growth import can_grow, grown
 
 _SETS = tuple(f"{name}." for name in (DETAILED, FAITHFUL))
 _FOREIGN = ("patch_embedding.weight", "condition_embedder.time_proj.weight", "decoder.conv_in.weight")
@@ -21,6 +22,8 @@ _FOREIGN = ("patch_embedding.weight", "condition_embedder.time_proj.weight", "de
 
 def start_weights(path: Path, model: str) -> dict[str, Tensor]:
     """Weights of a whole network of a preset, float32: of a model file those of the detailed end of its dial.
+
+    Those of a smaller network of the same kind are grown: the preset then computes what that one did.
 
     TrainingError: not readable, another program's, or of another architecture; says what is needed.
     """
@@ -32,8 +35,18 @@ def start_weights(path: Path, model: str) -> dict[str, Tensor]:
             "duovsr models convert --transformer FILE --vae FILE -o base.safetensors"
         )
     _check_context(weights, model, path)
+    if can_grow(weights, model):
+        weights = grown(weights, model)
     check_architecture(weights, model, path)
     return dict(weights)
+
+
+def smaller_start(path: Path, model: str) -> str:
+    """What `start_weights` would grow, in words; empty if it takes the weights as they are."""
+    if not can_grow(one_set(read_tensors(path)), model):
+        return ""
+    facts = read_facts(path)
+    return f"{facts.get('model', 'a smaller model')} after {facts.get('steps', 'unknown')} updates"
 
 
 def _check_context(weights: Mapping[str, Tensor], model: str, path: Path) -> None:

@@ -41,8 +41,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+def chromium() -> Iterator[Browser]:
+    with Browser() as browser:
         yield browser
 
 
@@ -112,7 +112,7 @@ def test_the_page_needs_nothing_and_says_what_it_shows(page: Browser) -> None:
 
 
 def test_everything_has_a_name_for_those_who_do_not_see_it(page: Browser) -> None:
-    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    nodes = page.accessible()
     roles = {"slider", "button", "combobox", "image", "table", "region", "status"}
     found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
     named = [(role, name) for role, name in found if role in roles]

@@ -118,8 +118,9 @@ def _take(stage: StageLog, step: int, content: Mapping[str, Any]) -> None:
     if isinstance(scores := content.get("evaluation"), dict):
         numbers = {str(name): number for name, value in scores.items() if (number := _number(value)) is not None}
         stage.evaluations[step] = numbers
-    if isinstance(event := content.get("event"), str):
-        stage.events.append((step, event))
+    for kind in ("event", "verdict"):
+        if isinstance(text := content.get(kind), str):
+            stage.events.append((step, text))
     if isinstance(machine := content.get("machine"), str) and machine not in stage.machines:
         stage.machines.append(machine)
     for name, value in content.items():

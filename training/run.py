@@ -182,6 +182,8 @@ class Run:
             many = stage.shown_steps > 1
             pictures = strips(averaged, self.validation, steps=stage.shown_steps, render=None if many else stage.render)
             watcher.samples(done, pictures)
+            if done == stage.steps and (text := stage.verdict(averaged, PackedClips(self.data, "val"))):
+                watcher.verdict(done, text)
         self.world.barrier()
 
     def _show_guidance(self, stage: Guided, watcher: Silent) -> None:

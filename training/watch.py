@@ -63,6 +63,9 @@ class Silent:
     def event(self, step: int, text: str) -> None:
         """Something that happened: resumed, stopped, a round of halving begun."""
 
+    def verdict(self, step: int, text: str) -> None:
+        """What a stage says of itself at its end."""
+
     def machine(self, text: str) -> None:
         """What the updates from here on run on, as `machine_class` says it; only the log holds it."""
 
@@ -149,6 +152,10 @@ class Watcher(Silent):
             self._board.text("event", text, step)
         self.say(f"{self.stage} {step}: {text}")
 
+    def verdict(self, step: int, text: str) -> None:
+        self._write(step, {"verdict": text})
+        self.say(f"{self.stage} {step}: {text}")
+
     def machine(self, text: str) -> None:
         self._write(self.first, {"machine": text})
 
@@ -203,7 +210,7 @@ def _finite(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _drop_beyond(path: Path, first: int, finished: bool) -> None:
-    """Keep the whole lines up to step `first`, but the evaluation of a finished stage, which is measured again.
+    """Keep the whole lines up to step `first`, but the evaluation and verdict of a finished stage, which come again.
 
     A stage that begins anew begins a new log.
     """
@@ -223,7 +230,7 @@ def _stays(line: bytes, first: int, finished: bool) -> bool:
         step = int(content["step"])
     except (ValueError, TypeError, KeyError):
         return False
-    again = finished and step == first and "evaluation" in content
+    again = finished and step == first and ("evaluation" in content or "verdict" in content)
     return line.endswith(b"\n") and step <= first and not again
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Generator, Tensor
 
 from training.batch import Batch, prepare, random_source
 from training.data.dataset import PackedClips
 from training.models import Model
-from training.preference.candidates import draw_variations, fresh_noise, make_candidates
+from training.preference.candidates import Variation, draw_variations, fresh_noise, make_candidates
 from training.preference.judge import Judge
 from training.preference.learned import Ranker
 from training.preference.measures import decoded, measure
@@ -51,6 +51,17 @@ class Group:
     measures: dict[str, Values]
     twice: dict[str, Values]
     """Measures (2,) of the student's plain output and of the same with another seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What the ranking makes of one sample's plain outputs of two students, in the scores of the first one's group."""
+
+    clip: int
+    gain: float
+    """Score of the second student's output less that of the first's."""
+    ruled_out: tuple[bool, bool]
+    """Whether a veto takes out the first one's, the second one's."""
 
 
 @dataclass(slots=True)
@@ -108,10 +119,30 @@ class Judging:
             if found == s.pairs:
                 return
 
+    def contests(self, makers: Makers, rival: Model) -> Iterator[Contest]:
+        """The student against another, with the same noise, where the group has candidates that no veto takes out."""
+        for number, arrays in self._samples():
+            sample, source = self._sample(number, arrays, makers)
+            variations = draw_variations(self.settings, len(makers.sources), source)
+            noise = fresh_noise(sample, len(variations), source)[[*range(len(variations)), 0]]
+            variations.append(Variation(source=len(makers.sources)))
+            sources = [*makers.sources, rival]
+            latents = make_candidates(sources, makers.regression, sample, variations, noise)
+            every = self._measures(arrays, sample, latents, makers)
+            verdict = rank({name: values[:-1] for name, values in every.items()}, weights_of(self.settings))
+            if verdict is None:
+                self.without += 1
+                continue
+            scores, out = verdict.scale.score(every), np.logical_or.reduce(list(vetoes(every).values()))
+            yield Contest(int(arrays["clip"][0]), float(scores[-1] - scores[0]), (bool(out[0]), bool(out[-1])))
+
+    def _sample(self, number: int, arrays: Arrays, makers: Makers) -> tuple[Batch, Generator]:
+        """A batch of one, and where its variations and noise are drawn from."""
+        sample = prepare(makers.sources[0], arrays, self.seed, 0, soft=0, drop=0)
+        return sample, random_source(self.seed, "preference", "candidates", self.round, number)
+
     def _judge(self, number: int, arrays: Arrays, makers: Makers) -> Group | None:
-        student = makers.sources[0]
-        sample = prepare(student, arrays, self.seed, 0, soft=0, drop=0)
-        source = random_source(self.seed, "preference", "candidates", self.round, number)
+        sample, source = self._sample(number, arrays, makers)
         variations = draw_variations(self.settings, len(makers.sources), source)
         variations.append(variations[0])  # once more, to see what the seed alone changes
         noise = fresh_noise(sample, len(variations), source)

@@ -178,6 +178,10 @@ class Stage(ABC):
         """What evaluations and pictures show of the student, (t 4h 4w 3)."""
         return upscale(generator, sample.lr)
 
+    def verdict(self, result: Model, held: PackedClips) -> str:
+        """What else there is to say of the finished stage, of its result and held-out clips; "": nothing."""
+        return ""
+
     def autocast(self, enabled: bool = True) -> AbstractContextManager[None]:
         """bfloat16 inside networks, if the recipe wants it. Where blocks are computed again, and weights are cast again
         with them, no casts are kept until the pass is over: half the weights' size for nothing."""

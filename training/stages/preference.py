@@ -18,6 +18,7 @@ from training.lora import own_state
 from training.losses import anchor_loss, denoising_error, preference_loss
 from training.models import Model, velocity
 from training.preference.groups import Makers
+from training.preference.held_out import verdict
 from training.preference.judge import Judge
 from training.preference.learned import ranker_of
 from training.preference.pairs import Chosen
@@ -89,6 +90,10 @@ class Preference(Stage):
             regression=None if regression is None else network(regression),
             judge=Judge.read(heads, self.recipe.dual_stream.taps, network),
         )
+
+    def verdict(self, result: Model, held: PackedClips) -> str:
+        assert self.rounds is not None, "prepare comes first"
+        return verdict(self.recipe, held, self.rounds.makers(self.handed[DualStream.name]), result)
 
     def pairs_for(self, step: int, part: int = 0) -> tuple[Batch, Chosen]:
         """A part of this rank's samples of an update, and their winners and losers."""

@@ -42,10 +42,11 @@ class Browser:
             self._context.close()
         self._context = self._browser.new_context(
             viewport={"width": width, "height": height}, device_scale_factor=scale, has_touch=touch, is_mobile=touch,
-            color_scheme="dark" if dark else "light",
+            color_scheme="dark" if dark else "light", service_workers="block",
         )  # fmt: skip
         self._context.set_default_timeout(PATIENCE)
         self._context.route("**/*", self._judge)
+        self._context.route_web_socket("**/*", lambda socket: self.requests.append(socket.url))
         self.page = self._context.new_page()
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._note)

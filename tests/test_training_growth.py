@@ -113,3 +113,32 @@ def test_a_larger_model_begins_with_a_smaller_one_and_its_result_says_so(tmp_pat
         facts = read_facts(start)
         assert (facts["steps"], facts["grown_from"]) == (str(steps), "tiny after 7 updates")
     assert said.count("regression: begins with tiny after 7 updates, grown to toy") == 1
+
+
+@pytest.mark.usefixtures("trainer_alone")
+def test_a_run_that_goes_on_says_what_it_began_with_and_not_what_the_command_names_now(tmp_path: Path) -> None:
+    pack, said = make_pack(tmp_path), list[str]()
+    recipe = replace(SMOKE, model="toy", stages=("regression",), save_every=2, log_every=3)
+    write_tensors(tmp_path / "tiny.safetensors", some_weights("tiny"), {"model": "tiny", "steps": "7"})
+
+    def stop(text: str) -> None:
+        said.append(text)
+        if text.startswith("regression 3/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Run(recipe, pack, tmp_path / "run", stop, start=tmp_path / "tiny.safetensors").stage("regression")
+    Run(recipe, pack, tmp_path / "run", said.append).stage("regression")
+    assert read_facts(tmp_path / "run" / "regression" / RESULT)["grown_from"] == "tiny after 7 updates"
+    assert sum("grown to toy" in text for text in said) == 1
+
+
+@pytest.mark.parametrize("spoilt", ["network.out.weight", "network.features.weight", "network.more"])
+def test_a_small_network_with_other_tensors_is_refused_in_a_sentence(tmp_path: Path, spoilt: str) -> None:
+    weights = some_weights("tiny")
+    tensor = weights.pop(spoilt, torch.ones(4))
+    if spoilt != "network.out.weight":
+        weights[spoilt] = tensor[:, 1:] if tensor.ndim == 4 else tensor
+    save_file({name: t.contiguous() for name, t in weights.items()}, tmp_path / "tiny.safetensors")
+    with pytest.raises(TrainingError, match="holds weights of another architecture than nano"):
+        start_weights(tmp_path / "tiny.safetensors", "nano")

@@ -64,18 +64,42 @@ def test_the_same_question_has_the_same_answer(held: PackedClips) -> None:
     assert contests(held, student(MILD), student(WILD)) == contests(held, student(MILD), student(WILD))
 
 
+def test_scores_are_bounded_and_the_rival_changes_no_veto_of_the_other(held: PackedClips) -> None:
+    found = contests(held, student(MILD), student(WILD))
+    most = 2 * RECIPE.preference.candidates**0.5  # z of one among k + 1 is √k at most
+    assert all(abs(each.gain) < most for each in found)
+    itself = contests(held, student(MILD), student(MILD))
+    assert [each.ruled_out[0] for each in found] == [each.ruled_out[0] for each in itself]
+
+
 def test_the_sentence_says_gain_interval_share_and_vetoes() -> None:
-    found = [Contest(clip, gain, (clip == 2, clip > 1)) for clip, gain in enumerate((1.0, 0.5, -0.5, 1.0))]
+    gains = (1.0, 0.5, -0.5, 1.0, 0.5, 0.5, 1.0, 0.0)
+    found = [Contest(f"film {n}", gain, (n == 2, n > 5)) for n, gain in enumerate(gains)]
     text = in_words(found)
-    assert text.startswith("on 4 held-out samples the ranking gives the result +0.50 [")
+    assert text.startswith("on 8 samples of 8 held-out films the ranking gives the result +0.50 [+0.")
     assert "more on 75%; vetoes take out 2, of what it began with 1" in text
-    assert "[" not in in_words(found[:1])
 
 
-def test_clips_that_are_too_small_are_a_sentence_and_no_end_of_the_run(held: PackedClips) -> None:
+def test_samples_of_one_film_do_not_make_an_interval() -> None:
+    text = in_words([Contest("the same", 0.5, (False, False))] * 20)
+    assert "20 samples of 1 held-out films" in text and "+0.50 (too few for an interval)" in text
+
+
+def test_clips_that_do_not_serve_are_a_sentence_and_no_end_of_the_run(held: PackedClips) -> None:
     large = replace(RECIPE, preference=replace(RECIPE.preference, patch=64))
     text = verdict(large, held, Makers(sources=[student(MILD)]), student(MILD))
     assert text.startswith("the ranking was not asked about held-out clips: a patch of 64 LR pixels does not fit")
+    rare = replace(RECIPE, lr_kinds={"realbasicvsr": 1.0})  # drawn of clips to train on, not stored of those held out
+    assert verdict(rare, held, Makers(sources=[student(MILD)]), student(MILD)).startswith("on 5 samples of ")
+
+
+def test_soft_clips_are_named_as_the_reason_why_there_is_no_verdict(
+    held: PackedClips, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft = [replace(clip, row=replace(clip.row, soft=True)) for clip in held._clips]
+    monkeypatch.setattr(held, "_clips", soft)
+    text = verdict(RECIPE, held, Makers(sources=[student(MILD)]), student(MILD))
+    assert text == "the ranking was not asked about held-out clips: all 20 samples are soft; pack sharper films"
 
 
 def test_the_stage_asks_its_own_ranking_about_what_it_began_with(held: PackedClips, tmp_path: Path) -> None:

@@ -95,8 +95,9 @@ def test_a_run_goes_through_all_stages_and_leaves_results_logs_and_its_recipe(
         assert any(name.startswith("events.out.tfevents") for name in names)
         lines = [line for line in logged(out, stage) if "machine" not in line]
         steps = int(read_facts(out / stage / RESULT)["steps"])
-        assert [line["step"] for line in lines] == [*range(1, steps + 1), steps]
-        assert "evaluation" in lines[-1] and lines[0].keys() >= COMMON
+        last = [{"step", "evaluation"}, *[{"step", "verdict"}] * (stage == "preference")]
+        assert [line["step"] for line in lines] == [*range(1, steps + 1), *[steps] * len(last)]
+        assert [line.keys() for line in lines[steps:]] == last and lines[0].keys() >= COMMON
         assert any(text.startswith(f"{stage} 1/{steps} ") and text.endswith("min left") for text in said)
         assert any(text.startswith(f"{stage} {steps}: against the base resampler, clean: PSNR-Y") for text in said)
     for stage, figures in FIGURES.items():

@@ -87,6 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         watch.evaluation(2, SCORES)
         watch.evaluation(4, {**SCORES, "clean/psnr_y": 32.5, "+clean/psnr_y": 0.75})
         watch.event(3, "resumed")
+        watch.verdict(4, "the ranking gives the result +0.31")
         watch.samples(4, {"1-clean": np.full((30, 60, 3), (200, 100, 50), np.uint8)})
     (folder / "teacher" / "result.safetensors").touch()
     heads = {"d_real": 3.0, "d_fake": -2.0, "saturated": 0.95, "ratio": 20.0, "dmd": None, "gan": 0.5}
@@ -142,7 +143,7 @@ def test_each_stage_shows_its_losses_and_what_asks_for_a_look(read: Reader) -> N
         assert title in plots
     assert "dmd was not a finite number at step 10." in read.texts
     assert any("the GAN pulls 20 times as hard" in text for text in read.texts)
-    assert "step 3: resumed" in read.texts
+    assert "step 3: resumed" in read.texts and "step 4: the ranking gives the result +0.31" in read.texts
 
 
 def test_pictures_are_in_the_page(read: Reader) -> None:

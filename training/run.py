@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 
 from duovsr_vs.engine.machine import machine_class
@@ -112,7 +111,9 @@ class Run:
         stage = build_stage(name, self.recipe, handed, self.world)
         inputs = _digests(handed, with_start=self.recipe.adapters > 0)
         facts = {"recipe": mark, "data": data_mark(self.train), "inputs": inputs, "model": self.recipe.model}
-        first = self._resume(stage, Checkpoints(folder / "checkpoints", self.world), facts)
+        checkpoints = Checkpoints(folder / "checkpoints", self.world)
+        first = self._resume(stage, checkpoints, facts)
+        facts |= self._origin(name, checkpoints.facts() or {})
         if self.world.is_first:
             (self.out / "recipe.json").write_text(self.recipe.to_json() + "\n")
             _ = self.validation  # clips that cannot be measured are found before the training, not after it
@@ -130,14 +131,20 @@ class Run:
             )
         if self.start is not None and (is_first or self.recipe.adapters):
             handed[START] = CLASSES[name].read_start(self.start, self.recipe)
-            if is_first and (smaller := self._grown_from):
-                self.say(f"{name}: begins with {smaller}, grown to {self.recipe.model}")
         return handed
 
-    @cached_property
-    def _grown_from(self) -> str:
-        """The smaller network whose weights the run starts from, and its updates; empty if there is none."""
-        return "" if self.start is None else smaller_start(self.start, self.recipe.model)
+    def _origin(self, name: str, known: Mapping[str, str]) -> dict[str, str]:
+        """Updates that a stage's start has had, and what it was grown from; of a stage that goes on, as it began."""
+        if "before" in known:
+            return {fact: known[fact] for fact in ("before", "grown_from") if fact in known}
+        if self.start is None or name != self.recipe.stages[0]:
+            return {"before": "0"}
+        if smaller := smaller_start(self.start, self.recipe.model):
+            self.say(f"{name}: begins with {smaller}, grown to {self.recipe.model}")
+            return {"before": "0", "grown_from": smaller}
+        facts = read_facts(self.start)
+        known = {"grown_from": facts["grown_from"]} if "grown_from" in facts else {}
+        return {"before": facts.get("steps", "0"), **known}
 
     def _resume(self, stage: Stage, checkpoints: Checkpoints, facts: Mapping[str, str]) -> int:
         """Updates that are done already; the stage is as it was after them."""
@@ -199,21 +206,12 @@ class Run:
         result, extras = stage.result(), stage.extras()
         if self.world.is_first:
             path = self.results.own(stage.name)
-            steps = {**self._counted(stage), "weights": digest(result)}
+            steps = {"steps": str(int(facts["before"]) + stage.steps), "weights": digest(result)}
             for name, tensors in extras.items():
                 write_tensors(path.with_name(f"{name}.safetensors"), tensors, facts)
             write_tensors(path, result, {**facts, **steps})
             Checkpoints(path.parent / "checkpoints", self.world).clear()
         self.world.barrier()
-
-    def _counted(self, stage: Stage) -> dict[str, str]:
-        """Updates that made a stage's result, those of its start included; of a start that was grown, what it was."""
-        if self.start is None or stage.name != self.recipe.stages[0]:
-            return {"steps": str(stage.steps)}
-        facts, smaller = read_facts(self.start), self._grown_from
-        known = {"grown_from": text} if (text := smaller or facts.get("grown_from", "")) else {}
-        before = 0 if smaller else int(facts.get("steps", 0))
-        return {"steps": str(before + stage.steps), **known}
 
 
 def _digests(handed: Mapping[str, Weights], with_start: bool) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from duovsr_vs.errors import ModelError
 from duovsr_vs.model.checkpoint import DETAILED, FAITHFUL, GOLDEN
+from duovsr_vs.model.config import ModelConfig
 from duovsr_vs.model.wan.config import BaseConfig
 from training.architecture import check_architecture
 from training.checkpoints import TrainingError, read_facts, read_tensors
@@ -43,7 +44,7 @@ def start_weights(path: Path, model: str) -> dict[str, Tensor]:
 
 def smaller_start(path: Path, model: str) -> str:
     """What `start_weights` would grow, in words; empty if it takes the weights as they are."""
-    if not can_grow(one_set(read_tensors(path)), model):
+    if not isinstance(config_of(model), ModelConfig) or not can_grow(one_set(read_tensors(path)), model):
         return ""
     facts = read_facts(path)
     return f"{facts.get('model', 'a smaller model')} after {facts.get('steps', 'unknown')} updates"

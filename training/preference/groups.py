@@ -18,7 +18,7 @@ from training.preference.candidates import Variation, draw_variations, fresh_noi
 from training.preference.judge import Judge
 from training.preference.learned import Ranker
 from training.preference.measures import decoded, measure
-from training.preference.ranker import Values, Verdict, rank, vetoes, weights_of
+from training.preference.ranker import Scale, Values, Verdict, rank, vetoes, weights_of
 from training.recipes import PreferenceRecipe, Recipe
 
 SEARCHED = 4
@@ -55,13 +55,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What the ranking makes of one sample's plain outputs of two students, in the scores of the first one's group."""
+    """What the ranking makes of one sample's plain outputs of two students, in a group that both belong to."""
 
-    clip: int
+    film: str
+    """What the sample was cut from."""
     gain: float
     """Score of the second student's output less that of the first's."""
     ruled_out: tuple[bool, bool]
-    """Whether a veto takes out the first one's, the second one's."""
+    """Whether a veto takes out the first one's, the second one's, each in a group without the other."""
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class Judging:
                 yield group
 
     def _samples(self) -> Iterator[tuple[int, Arrays]]:
-        """Samples of the training split by number, from the stage's own random stream."""
+        """Samples of the clips by number, from the stage's own random stream."""
         s, found = self.settings, 0
         stream = random_source(self.seed, "preference", "clips", self.round).initial_seed()
         for number in range(SEARCHED * s.pairs):
@@ -120,7 +121,7 @@ class Judging:
                 return
 
     def contests(self, makers: Makers, rival: Model) -> Iterator[Contest]:
-        """The student against another, with the same noise, where the group has candidates that no veto takes out."""
+        """The student against another, with the same noise."""
         for number, arrays in self._samples():
             sample, source = self._sample(number, arrays, makers)
             variations = draw_variations(self.settings, len(makers.sources), source)
@@ -129,12 +130,13 @@ class Judging:
             sources = [*makers.sources, rival]
             latents = make_candidates(sources, makers.regression, sample, variations, noise)
             every = self._measures(arrays, sample, latents, makers)
-            verdict = rank({name: values[:-1] for name, values in every.items()}, weights_of(self.settings))
-            if verdict is None:
-                self.without += 1
-                continue
-            scores, out = verdict.scale.score(every), np.logical_or.reduce(list(vetoes(every).values()))
-            yield Contest(int(arrays["clip"][0]), float(scores[-1] - scores[0]), (bool(out[0]), bool(out[-1])))
+            kept = ~np.logical_or.reduce(list(vetoes(every).values()))
+            kept[[0, -1]] = True  # a score that its own candidate has no part in knows no bounds
+            scale, last = Scale.of(every, kept, weights_of(self.settings)), len(variations) - 1
+            scores = scale.score(every)
+            first, second = (_first_is_out(every, [k, *range(1, last)]) for k in (0, last))
+            film = self.clips.rows[int(arrays["clip"][0])].group
+            yield Contest(film, float(scores[-1] - scores[0]), (first, second))
 
     def _sample(self, number: int, arrays: Arrays, makers: Makers) -> tuple[Batch, Generator]:
         """A batch of one, and where its variations and noise are drawn from."""
@@ -166,3 +168,8 @@ class Judging:
             noise = fresh_noise(sample, 1, random_source(self.seed, "preference", "judge", self.round))
             found["logit"] = np.array(makers.judge.logits(latents, noise, sample))
         return found
+
+
+def _first_is_out(measures: Mapping[str, Values], group: list[int]) -> bool:
+    """Whether a veto takes out the first of some of the candidates, in the group that they are."""
+    return any(out[0] for out in vetoes({name: values[group] for name, values in measures.items()}).values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from duovsr_vs.metrics.bootstrap import Interval, paired_interval
+from duovsr_vs.metrics.bootstrap import FEWEST, paired_interval
 from training.data.dataset import PackedClips
 from training.data.sources import DataError
 from training.models import Model
@@ -21,30 +21,28 @@ ROUND = -1
 def verdict(recipe: Recipe, held: PackedClips, makers: Makers, result: Model) -> str:
     """One sentence: what the ranking thinks of the stage's result beside the student that it began with.
 
-    makers: as at the stage's beginning; the scores are those of its group.  held: a split that nothing was trained on.
+    Nothing of the clips can end a run that has come so far: what they lack is said instead.
+    makers: as at the stage's beginning.  held: a split that nothing was trained on; of the kinds of LR that it holds.
     """
-    settings = recipe.preference
+    settings = replace(recipe.preference, pairs=min(recipe.preference.pairs, SAMPLES))
+    judging = replace(Judging.of(recipe, held, ROUND), settings=settings, lr_kinds=None)
     try:
-        held.require(settings.frames, settings.patch)
+        contests = list(judging.contests(makers, result))
     except DataError as error:
         return f"the ranking was not asked about held-out clips: {error}"
-    judging = replace(Judging.of(recipe, held, ROUND), settings=replace(settings, pairs=min(settings.pairs, SAMPLES)))
-    contests = list(judging.contests(makers, result))
-    return in_words(contests) if contests else "the vetoes leave no candidate of a held-out sample"
+    if not contests:
+        return f"the ranking was not asked about held-out clips: all {judging.soft} samples are soft; pack sharper films"
+    return in_words(contests)
 
 
 def in_words(contests: Sequence[Contest]) -> str:
-    """The mean gain in score with its interval over clips, how often it is one, and whom the vetoes take out."""
+    """The mean gain in score with its interval over films, how often it is one, and whom the vetoes take out."""
     gains = [contest.gain for contest in contests]
-    found = paired_interval(gains, [contest.clip for contest in contests])
+    found = paired_interval(gains, [contest.film for contest in contests])
+    ends = f"[{found.low:+.2f}, {found.high:+.2f}]" if found.groups >= FEWEST else "(too few for an interval)"
     share = sum(gain > 0 for gain in gains) / len(gains)
     before, after = (sum(contest.ruled_out[k] for contest in contests) for k in range(2))
     return (
-        f"on {len(gains)} held-out samples the ranking gives the result {found.mean:+.2f}{_ends(found)} over what the "
-        f"stage began with, more on {share:.0%}; vetoes take out {after}, of what it began with {before}"
+        f"on {len(gains)} samples of {found.groups} held-out films the ranking gives the result {found.mean:+.2f} {ends} "
+        f"over what the stage began with, more on {share:.0%}; vetoes take out {after}, of what it began with {before}"
     )
-
-
-def _ends(found: Interval) -> str:
-    """The interval's ends, where several clips give it one."""
-    return "" if found.groups < 2 else f" [{found.low:+.2f}, {found.high:+.2f}]"

@@ -31,7 +31,8 @@ def verdict(recipe: Recipe, held: PackedClips, makers: Makers, result: Model) ->
     except DataError as error:
         return f"the ranking was not asked about held-out clips: {error}"
     if not contests:
-        return f"the ranking was not asked about held-out clips: all {judging.soft} samples are soft; pack sharper films"
+        why = f"all {judging.soft} samples are soft; pack sharper films"
+        return f"the ranking was not asked about held-out clips: {why}"
     return in_words(contests)
 
 
@@ -43,6 +44,7 @@ def in_words(contests: Sequence[Contest]) -> str:
     share = sum(gain > 0 for gain in gains) / len(gains)
     before, after = (sum(contest.ruled_out[k] for contest in contests) for k in range(2))
     return (
-        f"on {len(gains)} samples of {found.groups} held-out films the ranking gives the result {found.mean:+.2f} {ends} "
-        f"over what the stage began with, more on {share:.0%}; vetoes take out {after}, of what it began with {before}"
+        f"on {len(gains)} samples of {found.groups} held-out films the ranking gives the result {found.mean:+.2f} "
+        f"{ends} over what the stage began with, more on {share:.0%}; vetoes take out {after}, of what it began with "
+        f"{before}"
     )

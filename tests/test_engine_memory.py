@@ -166,7 +166,7 @@ from duovsr_vs.engine.upscaler import Upscaler
 options = Options(model=sys.argv[1], device="cpu", precision="float32", threads=1, scene_cut=False)
 frame = torch.rand(3, 384, 384)
 wanted = next(iter(Upscaler(options, 384, 384).stream([frame])))
-for spare in range(100, 10, -24):
+for spare in range(160, 4, -12):
     upscaler = Upscaler(options, 384, 384)
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + spare * 10**6, -1))

@@ -11,7 +11,7 @@ from .budget import as_size
 from .options import Options
 from .tiles import SMALLEST_TILE
 
-HELPS = 0.9
+HELPS = 0.8
 """A smaller tile is worth its halo where it leaves no more than this share of the memory."""
 
 

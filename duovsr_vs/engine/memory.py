@@ -6,8 +6,10 @@ Tests count every tensor of real runs and hold these numbers against them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import ClassVar, NamedTuple
 
 from ..model.config import CELL, COEFFICIENTS, SCALE, ModelConfig
 from .tiles import resolve_tile
@@ -27,10 +29,24 @@ BAND_ROWS = 16
 """Rows that `model.compose` finishes at once, and what it needs for a position of them, by bytes of a number."""
 BAND = {2: 2220, 4: 1880}
 LARGE = 32 * 2**20
-"""Tensors from this size on are given back to the system at once on Linux, smaller ones are kept for reuse …"""
-KEPT_SHARE = 1.4
-"""… which takes so many times what is alive, as measured: pieces that are free do not fit what is asked for next."""
-KEPT_SHARE_LARGE = 1.1
+"""Tensors from this size on are given back to the system at once on Linux, smaller ones are kept for reuse: so small
+and large ones have their peaks each for itself."""
+KEPT_SHARE, KEPT_SHARE_LARGE = 1.4, 1.1
+"""So many times what is alive is taken, as measured: pieces that are free do not fit what is asked for next."""
+KEPT_MORE, KEPT_LESS = 0.1, 0.1
+"""Of small tensors more where threads make float32 frames side by side, each from a store of its own, less where a
+window's tensors are of a few sizes only. Two runs differ by as much: frames are seldom at their peak together."""
+
+
+class Part(NamedTuple):
+    """Tensors of one size that are alive at once: bytes of all, bytes of one."""
+
+    total: float
+    one: float
+
+
+Phase = list[Part]
+"""What is alive at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +85,11 @@ class Demand:
         On a CPU that is what the process grows by: also frames that wait to be used and to be taken over.
         """
         static = self.parameters * (2 * FLOAT + self.item) + self._width * self.item * self._cells
+        phases = list(self._phases(tile, overlap))
         if not self.on_cpu:
-            return int(static + self._flight(tile, overlap))
+            return int(static + max(sum(part.total for part in phase) for phase in phases))
         waiting = self._held * PIXELS * self._cells + self._output
-        return int(static + in_flight * self._flight(tile, overlap) * self._share(tile, overlap) + waiting)
+        return int(static + in_flight * self._grown(phases, tile, overlap, in_flight) + waiting)
 
     # -- the frame as a whole -----------------------------------------------------------------------------------
 
@@ -101,26 +118,26 @@ class Demand:
 
     # -- one frame, or one window -------------------------------------------------------------------------------
 
-    def _flight(self, tile: int, overlap: int) -> float:
+    def _phases(self, tile: int, overlap: int) -> Iterator[Phase]:
         """While one frame is made; with windows, one of them, and the one before it is kept."""
-        frames = self.config.window
-        before = frames * self._residual * self._cells if frames > 1 else 0
-        inputs = (frames + 2) * PIXELS * self._cells
-        making = inputs + frames * CONDITION_PEAK * self._cells
-        rendering = inputs + frames * (CONDITION * self._cells + self._rendering(tile, overlap))
-        if not self.on_cpu:
-            return max(before + making, before + rendering, self._finishing())
-        # Memory that the network has used is not free in one piece, so that the finished frame comes on top of it.
-        return max(max(making, rendering) + before + OUTPUT * self._cells, self._finishing())
+        frames, cells = self.config.window, self._cells
+        kept = [self._part(frames * self._residual, COEFFICIENTS * self.item)] if frames > 1 else []
+        held = [*kept, self._part((frames + 2) * PIXELS, PIXELS)]
+        after = [self._part(OUTPUT, OUTPUT)] if self._is_kept(OUTPUT * cells, tile, overlap) and self.on_cpu else []
+        # Small pieces that were used before are not free in one piece, so that the finished frame comes on top of them.
+        yield [*held, self._part(frames * CONDITION_PEAK, FEATURES * FLOAT), *after]
+        held.append(self._part(frames * CONDITION, FEATURES * FLOAT))
+        if tile:
+            held.append(self._part(frames * (COEFFICIENTS * self.item + PIXELS), COEFFICIENTS * self.item))
+        for seen in self._tiles(tile, overlap):
+            network = frames * self._network(seen, self._padding(tile, overlap))
+            lift = self._width * self.item * seen if tile else 0
+            yield [*held, Part(network + lift, self._typical(seen)), *after]
+        yield from self._finishing()
 
-    def _rendering(self, tile: int, overlap: int) -> float:
-        """The network on the largest tile of one frame, and the whole frame that tiles are put together to."""
-        if tile == 0:
-            return self._network(self._cells, self._padding(0, overlap))
-        lift = self._width * self.item
-        cells = self.tile_cells(tile, overlap)
-        whole = (COEFFICIENTS * self.item + PIXELS) * self._cells
-        return whole + self._network(cells, self._padding(tile, overlap)) + lift * cells / self.config.window
+    def _part(self, per_cell: float, one_per_cell: float) -> Part:
+        """Tensors of a whole frame."""
+        return Part(per_cell * self._cells, one_per_cell * self._cells)
 
     def _network(self, cells: int, padding: float) -> float:
         """Its layers one after another; the largest counts."""
@@ -133,19 +150,21 @@ class Demand:
         layers = max(numbers * item, COEFFICIENTS * item + TAKE_OFF)
         return cells * (FEATURES * item + layers)
 
-    def _finishing(self) -> float:
+    def _finishing(self) -> Iterator[Phase]:
         """The output frame is put together, and resized."""
+        windows = 1 if self.config.window == 1 else 2 * self.config.window
+        kept, frame = self._part(windows * self._residual, COEFFICIENTS * self.item), self._part(OUTPUT, OUTPUT)
+        blended = COEFFICIENTS * FLOAT + PIXELS if self.config.overlap else 0
         rows = min(BAND_ROWS, (self.height + 1) // 2)
         band = BAND[4 if self.config.window > 1 else self.item] * rows * ((self.width + 1) // 2)
-        kept = self._residual * self.config.window * (2 if self.config.window > 1 else 1)
-        blended = COEFFICIENTS * FLOAT + PIXELS if self.config.overlap else 0
-        frame = OUTPUT * self._cells
-        composing = frame + PIXELS * self._cells + band
+        rest = [self._part(PIXELS, PIXELS), Part(band, 1)]
         if self.exact_base:
-            composing = frame + (PIXELS + OUTPUT * 3 // 8) * self._cells
-        composed = max(composing + blended * self._cells, 3 * blended * self._cells) + kept * self._cells
-        lines = 3 * FLOAT * self.out_height * (2 * SCALE * self.width + self.out_width)
-        return max(composed, frame + lines if self._resized else 0)
+            rest = [self._part(PIXELS + OUTPUT * 3 // 8, PIXELS)]
+        yield [frame, *rest, self._part(blended, COEFFICIENTS * FLOAT), kept]
+        yield [self._part(3 * blended, COEFFICIENTS * FLOAT), kept]
+        if self._resized:
+            lines = 3 * FLOAT * self.out_height * (2 * SCALE * self.width + self.out_width)
+            yield [frame, Part(lines, lines / 2)]
 
     @property
     def _resized(self) -> bool:
@@ -155,30 +174,45 @@ class Demand:
 
     def tile_cells(self, tile: int, overlap: int) -> int:
         """Positions of the largest tile with its halo."""
-        height, width = self._seen(tile, overlap)
-        return height * width
+        return max(self._tiles(tile, overlap))
 
-    def _seen(self, tile: int, overlap: int) -> tuple[int, int]:
-        """(height, width) of the largest tile with its halo, in latent positions."""
-        high, wide = (self.height + 1) // 2, (self.width + 1) // 2
-        return (high, wide) if tile == 0 else (_longest(high, tile, overlap), _longest(wide, tile, overlap))
+    def _tiles(self, tile: int, overlap: int) -> set[int]:
+        """Positions of tiles with their halos; of whole frames all."""
+        high, wide = (_lengths(size, tile, overlap) for size in (self.height, self.width))
+        return {a * b for a in high for b in wide}
 
     def _padding(self, tile: int, overlap: int) -> float:
         """Positions that the attention sees over those of a tile; every other layer shifts its grid of windows."""
         side = self.config.attention_window
-        seen = self._seen(tile, overlap)
+        seen = [max(_lengths(size, tile, overlap)) for size in (self.height, self.width)]
         lead = side // 2 if self.config.blocks // max(self.config.attention_every, 1) > 1 else 0
         high, wide = (-(-(size + lead) // side) * side for size in seen)
         return high * wide / (seen[0] * seen[1])
 
-    def _share(self, tile: int, overlap: int) -> float:
-        """How many times what is alive the process grows by."""
-        cells = self._cells if tile == 0 else self.tile_cells(tile, overlap)
-        typical = self.config.window * cells * self._width * self.item
-        return KEPT_SHARE if typical < LARGE else KEPT_SHARE_LARGE
+    # -- what a process keeps -----------------------------------------------------------------------------------
+
+    def _typical(self, cells: int) -> int:
+        """Bytes of a tensor of the network."""
+        return self.config.window * cells * self._width * self.item
+
+    def _is_kept(self, one: float, tile: int, overlap: int) -> bool:
+        """Whether tensors of so many bytes are kept for reuse; those of windows all alike, as the smallest tile's."""
+        return (one if self.config.window == 1 else self._typical(min(self._tiles(tile, overlap)))) < LARGE
+
+    def _grown(self, phases: list[Phase], tile: int, overlap: int, in_flight: int) -> float:
+        """By how much the process grows for one frame, or one window."""
+        small, large = (
+            max(sum(part.total for part in phase if self._is_kept(part.one, tile, overlap) is kept) for phase in phases)
+            for kept in (True, False)
+        )
+        apart = in_flight > 1 and self.item == FLOAT
+        share = KEPT_SHARE + (KEPT_MORE if apart else 0) - (KEPT_LESS if self.config.window > 1 else 0)
+        return share * small + KEPT_SHARE_LARGE * large
 
 
-def _longest(size: int, tile: int, overlap: int) -> int:
-    """Along one axis of `size` latent positions, the longest tile with its halo; tile and overlap in LR pixels."""
-    side, halo = tile // CELL, overlap // CELL
-    return max(min(start + side + halo, size) - max(start - halo, 0) for start in range(0, size, side))
+@cache
+def _lengths(size: int, tile: int, overlap: int) -> tuple[int, ...]:
+    """Latent positions of each tile with its halo along an axis of `size` LR pixels; tile 0: one as long as that."""
+    cells, side, halo = -(-size // CELL), tile // CELL, overlap // CELL
+    starts = range(0, cells, side) if side else [0]
+    return tuple(min(start + (side or cells) + halo, cells) - max(start - halo, 0) for start in starts)

@@ -123,7 +123,7 @@ class Demand:
         frames, cells = self.config.window, self._cells
         kept = [self._part(frames * self._residual, COEFFICIENTS * self.item)] if frames > 1 else []
         held = [*kept, self._part((frames + 2) * PIXELS, PIXELS)]
-        after = [self._part(OUTPUT, OUTPUT)] if self._is_kept(OUTPUT * cells, tile, overlap) and self.on_cpu else []
+        after = [self._part(OUTPUT, OUTPUT)] if self.on_cpu and (frames > 1 or OUTPUT * cells < LARGE) else []
         # Small pieces that were used before are not free in one piece, so that the finished frame comes on top of them.
         yield [*held, self._part(frames * CONDITION_PEAK, FEATURES * FLOAT), *after]
         held.append(self._part(frames * CONDITION, FEATURES * FLOAT))
@@ -195,19 +195,19 @@ class Demand:
         """Bytes of a tensor of the network."""
         return self.config.window * cells * self._width * self.item
 
-    def _is_kept(self, one: float, tile: int, overlap: int) -> bool:
-        """Whether tensors of so many bytes are kept for reuse; those of windows all alike, as the smallest tile's."""
-        return (one if self.config.window == 1 else self._typical(min(self._tiles(tile, overlap)))) < LARGE
-
     def _grown(self, phases: list[Phase], tile: int, overlap: int, in_flight: int) -> float:
-        """By how much the process grows for one frame, or one window."""
+        """By how much the process grows for one frame, or one window, whose tensors all count as the network's do."""
+        if self.config.window > 1:
+            most = max(sum(part.total for part in phase) for phase in phases)
+            ends = min(self._tiles(tile, overlap)), self.tile_cells(tile, overlap)
+            shares = [KEPT_SHARE - KEPT_LESS if self._typical(n) < LARGE else KEPT_SHARE_LARGE for n in ends]
+            return most * sum(shares) / 2
         small, large = (
-            max(sum(part.total for part in phase if self._is_kept(part.one, tile, overlap) is kept) for phase in phases)
+            max(sum(part.total for part in phase if (part.one < LARGE) is kept) for phase in phases)
             for kept in (True, False)
         )
         apart = in_flight > 1 and self.item == FLOAT
-        share = KEPT_SHARE + (KEPT_MORE if apart else 0) - (KEPT_LESS if self.config.window > 1 else 0)
-        return share * small + KEPT_SHARE_LARGE * large
+        return (KEPT_SHARE + (KEPT_MORE if apart else 0)) * small + KEPT_SHARE_LARGE * large
 
 
 @cache

@@ -143,8 +143,8 @@ class Run:
             self.say(f"{name}: begins with {smaller}, grown to {self.recipe.model}")
             return {"before": "0", "grown_from": smaller}
         facts = read_facts(self.start)
-        known = {"grown_from": facts["grown_from"]} if "grown_from" in facts else {}
-        return {"before": facts.get("steps", "0"), **known}
+        grown = {"grown_from": facts["grown_from"]} if "grown_from" in facts else {}
+        return {"before": facts.get("steps", "0"), **grown}
 
     def _resume(self, stage: Stage, checkpoints: Checkpoints, facts: Mapping[str, str]) -> int:
         """Updates that are done already; the stage is as it was after them."""

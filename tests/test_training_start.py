@@ -38,7 +38,7 @@ def folder(trainer_alone: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A pack, a model file of base at reduced width, and a run that began with it."""
     out = tmp_path_factory.mktemp("start")
     for n, name in enumerate(("park", "river", "tower")):
-        save_video(out / f"{name}.mp4", film(6, 96, 192, seed=n))
+        save_video(out / f"{name}.mp4", film(5, 96, 192, seed=n))
     pack(out, out / "pack", jobs=1, val_share=0.4, say=lambda _: None)
     save(out / "base.safetensors", PRESETS["base-tiny"], {DETAILED: weights(0)}, {"stages": ["none yet"]})
     assert main(["run", "--recipe", "paper", *SMALL, *given(out)]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,11 @@ REAL_TIME = hasattr(os, "sched_setscheduler") and hasattr(os, "geteuid") and os.
 
 def policies() -> set[int]:
     """The scheduling policies of all threads of this process."""
-    return {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(ProcessLookupError):  # a thread that has ended meanwhile
+            found.add(os.sched_getscheduler(int(task.name)))
+    return found
 
 
 @pytest.mark.skipif(not REAL_TIME, reason="only root may have real-time priority, on Linux")

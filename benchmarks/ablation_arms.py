@@ -11,12 +11,12 @@ from typing import Any
 
 from duovsr_vs.model.config import LATENT_STD, ModelConfig
 from duovsr_vs.model.family import PRESETS
-from training.recipes import (
+from training.recipes import Recipe
+from training.stage_recipes import (
     DualStreamRecipe,
     GuidedRecipe,
     PreferenceRecipe,
     ProgressiveRecipe,
-    Recipe,
     RegressionRecipe,
     StageRecipe,
     TeacherRecipe,

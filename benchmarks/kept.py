@@ -119,7 +119,7 @@ ROWS = (
             "test_engine_order.py::test_order_of_requests", "test_engine_order.py::test_splits_of_the_job",
             "test_filter_hosts.py::test_parts_of_a_job_give_the_frames_of_the_whole",
             "test_segments.py::test_any_split_and_order_of_segments_gives_the_same_file_bit_by_bit",
-            "test_resume.py::test_two_workers_make_the_same_bytes",
+            "test_resume_workers.py::test_two_workers_make_the_same_bytes",
         ),
     ),
     Row(

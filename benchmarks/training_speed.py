@@ -32,7 +32,8 @@ from training.batch import Batch
 from training.data.dataset import PackedClips
 from training.distributed import World
 from training.loop import Loop, Place
-from training.plan import amount, measured_peak
+from training.machine import measured_peak
+from training.plan_text import amount
 from training.presets import RECIPES
 from training.recipes import STAGES, Recipe
 from training.stages import CLASSES, build_stage

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from job_runs import UNEVEN, begin, children, requested, upscale, wait_for
 from test_cli import DUOVSR, Cli
-from test_resume import UNEVEN, begin, children, requested, upscale, wait_for
 from video_files import make_video
 
 from duovsr_vs.cli import cluster as cluster_module

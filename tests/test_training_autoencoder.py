@@ -23,9 +23,10 @@ from duovsr_vs.model.generator import Generator
 from training.batch import Batch
 from training.export import export
 from training.losses import pixel_loss, unit_loss
-from training.recipes import AutoencoderRecipe, Recipe
+from training.recipes import Recipe
 from training.results import Results
 from training.run import Run
+from training.stage_recipes import AutoencoderRecipe
 from training.stages.autoencoder import Autoencoder
 from training.stages.base import START, Weights
 from training.stages.regression import Regression

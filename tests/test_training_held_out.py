@@ -14,7 +14,7 @@ from training.models import Model
 from training.preference.groups import Contest, Judging, Makers
 from training.preference.held_out import ROUND, in_words, verdict
 from training.presets import SMOKE
-from training.recipes import PreferenceRecipe
+from training.stage_recipes import PreferenceRecipe
 from training.stages.base import build
 from training.stages.dual_stream import blend
 from training.stages.preference import Preference

@@ -14,7 +14,8 @@ from duovsr_vs.errors import OptionError
 from training.batch import Batch, prepare
 from training.losses import gradient_loss, latent_distance
 from training.plan import stage_plan
-from training.recipes import LightRecipe, Recipe
+from training.recipes import Recipe
+from training.stage_recipes import LightRecipe
 from training.stages.base import START
 from training.stages.light import Light
 

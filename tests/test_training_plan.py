@@ -21,11 +21,14 @@ from duovsr_vs.model.generator import Generator
 from training.batch import Batch, prepare
 from training.costs import Rehearsal, Shape, know_kernels
 from training.ledger import Ledger
+from training.machine import free_memory, measured_peak
 from training.passes import passes
-from training.plan import Plan, as_json, as_text, describe, duration, free_memory, measured_peak, plan, stage_plan
+from training.plan import Plan, plan, stage_plan
+from training.plan_text import as_json, as_text, describe, duration
 from training.preference.pairs import Chosen
 from training.presets import RECIPES
-from training.recipes import Recipe, StageRecipe
+from training.recipes import Recipe
+from training.stage_recipes import StageRecipe
 from training.stages import CLASSES
 from training.stages.autoencoder import Autoencoder
 from training.stages.base import Stage

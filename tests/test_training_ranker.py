@@ -12,7 +12,7 @@ from data_clips import film
 from training.data.arrays import U8
 from training.preference.measures import measure, motions_ahead
 from training.preference.ranker import SIGNS, Values, rank, rerun_noise, vetoes, weights_of
-from training.recipes import PreferenceRecipe
+from training.stage_recipes import PreferenceRecipe
 
 WEIGHTS = weights_of(PreferenceRecipe(steps=1, learning_rate=1e-4))
 NO_NOISE = dict.fromkeys(SIGNS, 0.0)

@@ -156,7 +156,7 @@ def planned(recipe: Recipe, options: argparse.Namespace) -> str:
 
     peak = options.peak and options.peak * 1e12
     if options.gpus is None and family_of(config_of(recipe.model)) is not WAN:
-        from training.plan import describe
+        from training.plan_text import describe
 
         return describe(recipe, options.processes, peak)
     from training import fleet

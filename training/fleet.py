@@ -13,7 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from training.plan import GIGA, StagePlan, amount, duration, efficiency, stage_plan
+from training.plan import GIGA, StagePlan, efficiency, stage_plan
+from training.plan_text import amount, duration
 from training.recipes import Recipe
 
 FLEETS = (1, 8, 64)

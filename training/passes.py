@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from training.costs import Mode
 from training.families import RESIDUAL, config_of, family_of, has_learned_codec
-from training.recipes import DualStreamRecipe, Recipe, StageRecipe
+from training.recipes import Recipe
+from training.stage_recipes import DualStreamRecipe, StageRecipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import json
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from duovsr_vs.engine.machine import resolve_device
-from duovsr_vs.errors import OptionError
 from training.costs import DENOISERS, Cost, Rehearsal, Shape
 from training.depth import Deep, rehearsal
 from training.distributed import World
 from training.families import RESIDUAL, config_of, family_of
+from training.machine import free_memory, measured_peak
 from training.passes import Pass, batches, passes, updates
 from training.recipes import Recipe
 
@@ -28,8 +19,6 @@ EFFICIENCY = 0.35
 cores with AVX512-BF16 (benchmarks/training_speed.py: 0.30 to 0.45). Of GPUs: `Family.efficiency`."""
 FULL_PRECISION = 2
 """Time of a float32 product in terms of a bfloat16 one: vectors are half as long, and GPUs use TF32."""
-SIDES = {"cpu": (512, 1024), "cuda": (4096, 8192)}
-"""Of the matrices whose products measure the peak: small ones stay in a core's cache, large ones suit many cores."""
 AHEAD = 5
 """Batches in memory: one in use, three made ahead, one in the making."""
 TRAINED_BYTES = {"weights": 4, "optimizer": 8, "average": 4}
@@ -269,125 +258,3 @@ def _activations(costs: list[tuple[Pass, Cost]]) -> int:
         else:
             back.append((one.graph, cost.working))
     return max(there + [kept[graph] + size for graph, size in back])
-
-
-# -- the machine ------------------------------------------------------------------------------------------------
-
-
-@cache
-def measured_peak(device: str, bf16: bool, seconds: float = 0.5) -> float | None:
-    """FLOP/s of one device in a square matrix product, the best of `seconds`; None if the device is not here."""
-    try:
-        here = resolve_device(device)
-    except (OptionError, RuntimeError):
-        return None
-    wait: Callable[[], None] = torch.cuda.synchronize if here.type == "cuda" else lambda: None
-    best, end = 0.0, time.perf_counter() + seconds
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    matrices = [torch.ones(side, side, dtype=dtype, device=here) for side in SIDES[here.type]]
-    while time.perf_counter() < end or not best:
-        for matrix in matrices:
-            begin = time.perf_counter()
-            _ = matrix @ matrix
-            wait()
-            best = max(best, 2 * len(matrix) ** 3 / (time.perf_counter() - begin))
-    return best
-
-
-def free_memory(device: str) -> int | None:
-    """Bytes that this process can still have on a device; None where nobody knows."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(torch.device(device))[0] if torch.cuda.is_available() else None
-    try:
-        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        free = 1024 * int(facts["MemAvailable"].split()[0])
-    except (OSError, KeyError):
-        return None
-    return min(free, _left_in_group(free))
-
-
-def _left_in_group(free: int, folder: Path = Path("/sys/fs/cgroup")) -> int:
-    """What a container's limit leaves, files in memory not counted; `free` without a limit."""
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return free if limit == "max" else int(limit) - int(facts["anon"])
-    except (OSError, KeyError, ValueError):
-        return free
-
-
-# -- in words ---------------------------------------------------------------------------------------------------
-
-
-def duration(seconds: float | None) -> str:
-    """For people: 40 s, 12 min, 3.4 h, 2.1 d."""
-    if seconds is None:
-        return "unknown"
-    for unit, size, limit in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3600, 48 * 3600)):
-        if seconds < limit:
-            return f"{seconds / size:.{1 if unit == 'h' else 0}f} {unit}"
-    return f"{seconds / 86400:.1f} d"
-
-
-def amount(count: float) -> str:
-    """Three digits and a prefix: 25.9 G, 3.03 T."""
-    for prefix, size in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {prefix}"
-    return f"{count:.3g}"
-
-
-def as_text(found: Plan) -> str:
-    """The plan as one line of JSON; then for people: a line per stage, totals, and what will not fit."""
-    table = Table(*_HEAD, box=None, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for s in found.stages:
-        table.add_row(*_row(s))
-    total = amount(sum(s.total_flops for s in found.stages))
-    table.add_row("all", "", f"{sum(s.updates for s in found.stages)}", *[""] * 4, total, duration(found.seconds))
-    text = io.StringIO()
-    Console(file=text, width=160, color_system=None).print(table)
-    lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([as_json(found), "", _machine(found), *lines, _largest(found), *found.trouble()])
-
-
-_HEAD = ("stage", "weights (* trained)", "updates", "FLOPs/update", "samples", "tokens", "memory", "FLOPs", "time")
-
-
-def _row(s: StagePlan) -> tuple[str, ...]:
-    """A stage under `_HEAD`; samples and tokens are those of one update."""
-    networks = ", ".join(f"{name} {amount(count)}" for name, count in s.parameters.items())
-    per_update = (amount(s.flops), f"{s.samples}", f"{s.tokens}", f"{s.memory.total / GIGA:.2f} GB")
-    return (s.stage, networks, f"{s.updates}", *per_update, amount(s.total_flops), duration(s.seconds))
-
-
-def _machine(found: Plan) -> str:
-    """What times and memory were reckoned with."""
-    where = f"{found.model}, {found.processes} process{'es' * (found.processes > 1)} on {found.device}"
-    free = "" if found.free is None else f"; {found.free / GIGA:.1f} GB of memory are free"
-    if found.peak is None:
-        return f"{where}: this device is not here, so times are unknown; give --peak TFLOPS of one device{free}"
-    reached = f"of which updates are taken to reach {found.efficiency:.0%}"
-    return f"{where}: {amount(found.peak)}FLOP/s at most, {reached}{free}"
-
-
-def _largest(found: Plan) -> str:
-    """What the memory of the stage that needs most consists of."""
-    most = max(found.stages, key=lambda s: s.memory.total)
-    parts: dict[str, int] = asdict(most.memory)
-    listed = ", ".join(f"{name} {amount(size)}B" for name, size in parts.items() if size)
-    return f"memory of {most.stage} on each process: {listed}"
-
-
-def as_json(found: Plan) -> str:
-    """All of it but the table of passes, on one line."""
-    out = asdict(found)
-    for stage in out["stages"]:
-        del stage["passes"]
-    return json.dumps(out)
-
-
-def describe(recipe: Recipe, world_size: int = 1, peak: float | None = None) -> str:
-    """What `--dry-run` prints below the recipe. peak: FLOP/s of one device; measured here if None."""
-    return as_text(plan(recipe, world_size, peak))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from training.recipes import (
-    DIFFUSION,
+from training.recipes import DIFFUSION, Recipe
+from training.stage_recipes import (
     AutoencoderRecipe,
     DualStreamRecipe,
     GuidedRecipe,
     LightRecipe,
     PreferenceRecipe,
     ProgressiveRecipe,
-    Recipe,
     RegressionRecipe,
     TeacherRecipe,
 )

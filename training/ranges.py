@@ -33,7 +33,7 @@ FINITE = Range("a finite number", lambda _: True)
 
 def require(recipe: object, **allowed: Range) -> None:
     """RecipeError that gives value and range of the first field that is out of its own; recipe: of one of the classes
-    in recipes.py. A field of several numbers is in range if each of them is."""
+    in recipes.py and stage_recipes.py. A field of several numbers is in range if each of them is."""
     for name, range_ in allowed.items():
         value = getattr(recipe, name)
         numbers = value if isinstance(value, tuple) else (value,)

@@ -23,7 +23,8 @@ from training.families import family_of
 from training.ledger import Ledger
 from training.models import Seen
 from training.passes import batches
-from training.plan import AHEAD, GIGA, amount, stage_plan
+from training.plan import AHEAD, GIGA, stage_plan
+from training.plan_text import amount
 from training.preference.pairs import Chosen
 from training.recipes import Recipe
 from training.stages import CLASSES

@@ -13,7 +13,7 @@ from training.data.dataset import PackedClips
 from training.distributed import ALONE, World
 from training.families import config_of, has_learned_codec
 from training.loop import Loop, Place
-from training.plan import measured_peak
+from training.machine import measured_peak
 from training.recipes import Recipe
 from training.results import Results, data_mark, differing, digest, fingerprint
 from training.samples import guidance_strip, strips

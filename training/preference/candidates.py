@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.models import Model, base_latent, repeated
-from training.recipes import PreferenceRecipe
+from training.stage_recipes import PreferenceRecipe
 
 
 @dataclass(frozen=True, slots=True)

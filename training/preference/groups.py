@@ -19,7 +19,8 @@ from training.preference.judge import Judge
 from training.preference.learned import Ranker
 from training.preference.measures import decoded, measure
 from training.preference.ranker import Scale, Values, Verdict, rank, vetoes, weights_of
-from training.recipes import PreferenceRecipe, Recipe
+from training.recipes import Recipe
+from training.stage_recipes import PreferenceRecipe
 
 SEARCHED = 4
 """Samples that are looked at for each one wanted: those whose truth is soft itself cannot show what is preferred."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from training.recipes import PreferenceRecipe
+from training.stage_recipes import PreferenceRecipe
 
 Values = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

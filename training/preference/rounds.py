@@ -20,7 +20,8 @@ from training.data.dataset import PackedClips
 from training.distributed import World
 from training.preference.groups import Judging, Makers
 from training.preference.pairs import Pairs, make_pairs
-from training.recipes import PreferenceRecipe, Recipe
+from training.recipes import Recipe
+from training.stage_recipes import PreferenceRecipe
 from training.stopping import at_once
 
 Weights = Mapping[str, Tensor]

@@ -24,7 +24,8 @@ from training.learner import Learner
 from training.lora import adapted, load_own, own_state
 from training.losses import consistency_loss, distillation_loss, robust_latent_loss, structure_loss, temporal_loss
 from training.models import Model, encoder_of, in_pixels, moved
-from training.recipes import Recipe, StageRecipe
+from training.recipes import Recipe
+from training.stage_recipes import StageRecipe
 from training.start import start_weights
 from training.validate import Clip, Sample, upscale
 

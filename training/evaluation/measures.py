@@ -9,24 +9,13 @@ import numpy as np
 
 from duovsr_vs.errors import OptionError
 from duovsr_vs.metrics.perceptual import MissingPluginError, ssimulacra2
-from duovsr_vs.metrics.suite import GroundTruth, score_clip
+from duovsr_vs.metrics.suite import METRICS, GroundTruth, score_clip
 from training.data.arrays import U8
 from training.data.degrade import SCALE
 from training.evaluation.methods import RESAMPLERS
 from training.evaluation.networks import Network
 
-WITH_TRUTH = (
-    "psnr_y",
-    "psnr_rgb",
-    "ssim",
-    "ssimulacra2",
-    "niqe",
-    "e_warp",
-    "e_warp_ratio",
-    "detail_ratio",
-    "shrink_psnr",
-    "colour_shift",
-)
+WITH_TRUTH = tuple(name for name in METRICS if name != "grid_step")
 LR_ONLY = ("niqe", "e_warp", "shrink_psnr", "colour_shift")
 """E_warp with the flow of the Lanczos-enlarged LR: it forgives what flickers in the LR already."""
 

@@ -360,6 +360,7 @@ def test_a_stream_of_weight_zero_is_left_out(left_out: str, fields: dict[str, fl
     run(work, 0, 1)
     figures = work.update(1, batches(work.student, 4))
     assert left_out not in figures and figures["gradient"] > 0 and ("heads" in figures) == (left_out != "gan")
+    assert bool(work.extras()) == (left_out != "gan"), "heads that have not learned are not asked afterwards"
 
 
 def test_approximate_r1_makes_the_heads_smoother() -> None:

@@ -74,12 +74,6 @@ class Learner:
         """Also those that another network's loss left here."""
         self.optimizer.zero_grad(set_to_none=True)
 
-    def reset_average(self) -> None:
-        """Start the weight average anew from the network as it is."""
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                self.average[name].copy_(parameter)
-
     def take_average(self) -> None:
         """The network becomes its weight average, and the optimizer starts anew."""
         with torch.no_grad():
@@ -102,7 +96,7 @@ class Learner:
         if not self.optimizer.state.get(parameter):
             zero = parameter.detach()
             self.optimizer.state[parameter] = {
-                "step": torch.tensor(0.0),
+                "step": torch.zeros((), device=parameter.device),  # the fused kernel wants it there
                 "exp_avg": torch.zeros_like(zero),
                 "exp_avg_sq": torch.zeros_like(zero),
             }

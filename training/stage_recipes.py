@@ -231,7 +231,8 @@ class PreferenceRecipe(StageRecipe):
     anchor: float = 1.0
     """λ of the distance between the student's output and the winner. Ours, on in every recipe; 0 leaves it out."""
     truth_share: float = 0.25
-    """Share of pairs whose winner is the ground truth (arXiv 2511.01450)."""
+    """Share of groups whose winner is the ground truth (arXiv 2511.01450). Of the pairs it is more: the other groups
+    make one only where their gap is clear."""
     at_one: float = 0.8
     """Share of pairs at t = 1, where the student lives; the others are uniform in [low, 1]."""
     low: float = 0.6

@@ -177,7 +177,7 @@ class DualStream(Stage):
         return torch.cat(draws).to(tap)
 
     def fake_loss(self, index: int, x: Tensor, batch: Batch) -> tuple[Tensor, Figures]:
-        """The fake score learns to denoise the student's output, with the loss that the real score was trained with."""
+        """The fake score learns to denoise the student's output, with the teacher's loss of latents."""
         t = self.times(batch, 0.02, 1.0, "fake", index)
         z = flow.interpolate(x, noise_for(batch, self.seed, "fake", index), t)
         with self.autocast():
@@ -251,7 +251,9 @@ class DualStream(Stage):
         return mean_of(made) | self.update_student(step, *self.next_batch(batches))
 
     def extras(self) -> dict[str, Weights]:
-        """The heads and both score models: the preference stage may ask them."""
+        """The heads and both score models: the preference stage may ask them. Nothing where heads have not learned."""
+        if not self.plays:
+            return {}
         parts = {"heads": self.heads, "fake": self.fake, "real": self.real}
         return {
             "heads": {

@@ -130,8 +130,8 @@ class Preference(Stage):
         return self.errors(self.student, x, noise, t, batch) - reference
 
     def anchor(self, x0: Tensor, pair: Chosen) -> Tensor:
-        """⟨(e·(G(ε) − x_w))²⟩ over winners that are outputs: towards the ground truth it would be a regression, which
-        blurs."""
+        """⟨m·(e·(G(ε) − x_w))²⟩ over all pairs, m = 1 where the winner is an output and 0 where it is the ground truth:
+        towards that it would be a regression, which blurs."""
         counts = pair.made.reshape(-1, 1, 1, 1, 1) * self.energy
         return anchor_loss(x0 * counts, pair.winner * counts)
 

@@ -30,7 +30,8 @@ UNSEEN = (
     "takes them where they are installed.",
     "What people prefer: no viewers were asked.",
     "Models with billions of parameters (SeedVR2, DOVE, FlashVSR and others), which are sharper and need a large GPU.",
-    "Other clips: these are few and short, so differences are given with intervals over clips.",
+    "Other clips: these are few and short, so differences are given with intervals over clips. Of few clips they are "
+    "too narrow: of eight, the interval leaves out zero in 11 % of cases where nothing differs, not in 5.",
 )
 
 

@@ -11,7 +11,8 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST = 6
 """Independent differences below which nothing counts as resolved: of five, all have one sign in 2 of 2^5 = 6 % of
-cases although nothing differs, and a resampling of so few cannot know it."""
+cases although nothing differs, and a resampling of so few cannot know it. A percentile interval of few is too narrow
+all the same: of normal differences of mean 0 it leaves out zero in 13 % of cases of 6, 11 % of 8, 8 % of 14."""
 
 
 @dataclass(frozen=True, slots=True)
